@@ -2,20 +2,55 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env lock demo demo-down test lint unit docs molecule
+.PHONY: help env lock demo demo-down clean test lint unit docs docs-update molecule
 
 PYTHON ?= python3
+SCENARIO ?= default
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export MLOPS_TESTBED_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mlops.mlflow
 
 help: ## what there is to make
-	@awk -F ':.*## ' '/^[a-z|-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+
+demo: env ## a host, and MLflow on it, used by the real client
+	@testbed/demo/run
+
+demo-down: env ## remove what demo made
+	@testbed/demo/down
+
+test: lint docs unit ## everything: linters, documentation, unit tests, all Molecule scenarios
+	@testbed/scenarios $(notdir $(patsubst %/,%,$(dir $(wildcard molecule/*/molecule.yml))))
+
+lint: env ## yamllint, ansible-lint (production profile), changelog, ansible-test sanity
+	yamllint --strict .
+	ANSIBLE_HOME=$(CURDIR)/.ansible ANSIBLE_INVENTORY_UNPARSED_FAILED=false ansible-lint --strict
+	antsibull-changelog lint
+	testbed/sanity
+
+unit: env ## tests that need no host
+	pytest --quiet tests/unit --ignore=tests/unit/test_documentation.py
+
+docs: env ## generated pages are fresh, links and names exist
+	python docs/generate.py --check
+	pytest --quiet tests/unit/test_documentation.py
+
+docs-update: env ## write the generated pages
+	python docs/generate.py
+
+molecule: env ## one scenario: make molecule SCENARIO=default
+	@testbed/scenarios $(SCENARIO)
+
+lock: env ## resolve the newest packages again (requirements/, roles/mlflow/files/locks/)
+	testbed/lock
+
+clean: ## remove environments, downloads and host images
+	testbed/clean
 
 env: .venv/.complete .collections/ansible_collections/mlops/mlflow ## the controller environment, from its lock
 
 .venv/.complete: requirements/controller.txt testbed/environment
-	testbed/environment $(PYTHON)
+	@testbed/environment $(PYTHON)
 
 .collections/ansible_collections/mlops/mlflow:
-	mkdir -p $(@D)
-	ln -sfn ../../.. $@
+	@mkdir -p $(@D)
+	@ln -sfn ../../.. $@

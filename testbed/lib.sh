@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034
 # What the testbed's scripts share. Sourced, never run.
 
 testbed_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

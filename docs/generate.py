@@ -1,0 +1,286 @@
+"""Writes the pages that repeat what the code says: each role's README.md, docs/variables.md and docs/plugins.md.
+
+usage: python docs/generate.py [--check]
+
+With --check nothing is written; stale files are named, and the exit code is 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import dataclasses
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+COLLECTION = "mlops.mlflow"
+NOTICE = "<!-- Generated from {sources}; `make docs-update` writes it again. -->\n"
+LONGEST_DEFAULT = 60
+PLUGIN_TITLES = {"modules": "Modules", "filter": "Filters", "lookup": "Lookups", "test": "Tests"}
+
+
+class Loader(yaml.SafeLoader):
+    """A safe loader that reads Ansible's tags, such as !unsafe, as the plain values they mark."""
+
+
+Loader.add_multi_constructor("!", lambda loader, _suffix, node: loader.construct_yaml_str(node))
+
+
+@dataclasses.dataclass(frozen=True)
+class Role:
+    """What a role says about itself."""
+
+    name: str
+    entry_points: dict[str, dict[str, Any]]
+    defaults: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plugin:
+    """What a plugin says about itself."""
+
+    kind: str
+    name: str
+    documentation: dict[str, Any]
+    returns: dict[str, Any]
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    """Return the mapping in a YAML file, empty when there is no such file."""
+    return (yaml.load(path.read_text(encoding="utf-8"), Loader) or {}) if path.exists() else {}
+
+
+def load_roles(root: Path) -> list[Role]:
+    """Return the roles that have argument specs, by name."""
+    roles = []
+    for spec in sorted(root.glob("roles/*/meta/argument_specs.yml")):
+        role = spec.parent.parent
+        roles.append(Role(role.name, load_yaml(spec).get("argument_specs") or {}, load_yaml(role / "defaults/main.yml")))
+    return roles
+
+
+def plugin_documents(path: Path) -> dict[str, Any]:
+    """Return the documents of a plugin: its upper-case YAML strings, or the sections of its own YAML file."""
+    if path.suffix == ".yml":
+        return load_yaml(path)
+    documents = {}
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and isinstance(node.value, ast.Constant):
+            name = node.targets[0].id
+            if name in ("DOCUMENTATION", "RETURN"):
+                documents[name] = yaml.load(node.value.value, Loader)
+    return documents
+
+
+def load_plugins(root: Path) -> list[Plugin]:
+    """Return the documented plugins, by kind and name."""
+    plugins = []
+    for path in sorted([*root.glob("plugins/*/*.py"), *root.glob("plugins/*/*.yml")]):
+        documents = plugin_documents(path) if path.parent.name in PLUGIN_TITLES else {}
+        if documents.get("DOCUMENTATION"):
+            documentation = documents["DOCUMENTATION"]
+            plugins.append(Plugin(path.parent.name, documentation.get("name", path.stem), documentation, documents.get("RETURN") or {}))
+    return sorted(plugins, key=lambda plugin: (list(PLUGIN_TITLES).index(plugin.kind), plugin.name))
+
+
+def code(text: str) -> str:
+    """Return text as a Markdown code span, whatever backticks it contains."""
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    pad = " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{fence}{pad}{text}{pad}{fence}"
+
+
+def markup(text: str) -> str:
+    """Return a description as Markdown: Ansible's C(), V(), O(), … translated, the rest kept literal."""
+
+    def translate(match: re.Match[str]) -> str:
+        kind, value = match.group(1), re.sub(r"\\(.)", r"\1", match.group(2))
+        if kind in ("L", "R"):
+            title, _comma, target = value.partition(",")
+            return f"[{title.strip()}]({target.strip()})" if kind == "L" else title.strip()
+        if kind == "U":
+            return f"<{value}>"
+        if kind in ("B", "I"):
+            return f"**{value}**" if kind == "B" else f"*{value}*"
+        if kind in ("O", "RV"):
+            value = re.sub(r"^[\w.]+#\w+:(\w+:)?", "", value)
+        return code(value)
+
+    pieces = re.split(r"(`+[^`]+`+|\b(?:[BCEILMOPRUV]|RV)\((?:\\.|[^\\)])*\))", text)
+    for index, piece in enumerate(pieces):
+        if index % 2 == 0:
+            pieces[index] = re.sub(r"([*<])", r"\\\1", piece)
+        elif not piece.startswith("`"):
+            pieces[index] = re.sub(r"^(\w+)\((.*)\)$", translate, piece, flags=re.DOTALL)
+    return "".join(pieces)
+
+
+def paragraphs(description: str | list[str] | None) -> list[str]:
+    """Return a description's paragraphs in Markdown, each on one line."""
+    entries = [description] if isinstance(description, str) else description or []
+    return [markup(" ".join(str(entry).split())) for entry in entries]
+
+
+def purpose(spec: dict[str, Any]) -> str:
+    """Return an entry point's short description as a sentence."""
+    text = " ".join(paragraphs(spec.get("short_description")))
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+def literal(value: Any) -> str:
+    """Return a value the way one writes it in YAML, on one line."""
+    if isinstance(value, str) and value:
+        return " ".join(value.split())
+    return json.dumps(value, ensure_ascii=False)
+
+
+def default(name: str, option: dict[str, Any], defaults: dict[str, Any], source: str) -> str:
+    """Return the cell that says what a variable is when it is not set."""
+    if option.get("required"):
+        return "**required**"
+    if "default" not in option and name not in defaults:
+        return ""
+    text = literal(option.get("default", defaults.get(name)))
+    derived = re.fullmatch(r"\{\{ site_\w+ \| default\((.*)\) \}\}", text)
+    if derived:
+        return f"from the site's plan, else {code(derived.group(1))}"
+    return code(text) if len(text) <= LONGEST_DEFAULT else f"see [defaults]({source})"
+
+
+def type_name(option: dict[str, Any]) -> str:
+    """Return the type in words, with that of a list's elements."""
+    name = str(option.get("type", "str"))
+    return f"{name} of {option['elements']}" if "elements" in option else name
+
+
+def description(option: dict[str, Any]) -> str:
+    """Return a description on one line, with the choices at its end."""
+    text = " ".join(paragraphs(option.get("description")))
+    choices = option.get("choices") or []
+    return f"{text} One of {', '.join(code(literal(choice)) for choice in choices)}.".strip() if choices else text
+
+
+def flatten(options: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield every option with its path, the options inside lists (`name[].key`) and dicts (`name.key`) included."""
+    for name, option in options.items():
+        option = option or {}
+        yield prefix + name, option
+        inner = "[]." if option.get("type") == "list" else "."
+        nested = option.get("options") or option.get("suboptions") or option.get("contains") or {}
+        yield from flatten(nested, prefix + name + inner)
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [header, ["---"] * len(header), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def options_table(title: str, options: dict[str, Any], defaults: dict[str, Any], source: str) -> str:
+    """Return the table of options, nested ones included; defaults and source (its link) fill in what the spec leaves open."""
+    rows = [
+        [code(path), type_name(option), default(path, option, defaults, source), description(option)]
+        for path, option in flatten(options)
+    ]
+    return table([title, "Type", "Default", "Description"], rows)
+
+
+def render_role(role: Role) -> str:
+    """Return a role's README.md."""
+    parts = [NOTICE.format(sources="meta/argument_specs.yml and defaults/main.yml"), f"# {COLLECTION}.{role.name}\n"]
+    for name, spec in role.entry_points.items():
+        if name != "main":
+            parts.append(f"## Entry point {code(name)}\n")
+        parts += [f"{text}\n" for text in (purpose(spec), *paragraphs(spec.get("description")))]
+        if spec.get("options"):
+            if name == "main":
+                parts.append("## Variables\n")
+            parts.append(options_table("Variable", spec["options"], role.defaults, "defaults/main.yml"))
+    return "\n".join(parts)
+
+
+def render_variables(roles: list[Role]) -> str:
+    """Return docs/variables.md: what one may set, by role."""
+    parts = [
+        NOTICE.format(sources="the roles' argument specs and defaults"),
+        "# Variables\n",
+        "What an inventory may set, by role. The link at each role leads to the details, such as the keys inside lists.\n",
+        "".join(f"- [{role.name}](#{role.name})\n" for role in roles),
+    ]
+    for role in roles:
+        main = role.entry_points.get("main", {})
+        page = f"../roles/{role.name}"
+        parts.append(f"## {role.name}\n")
+        parts.append(f"{purpose(main)} [Details]({page}/README.md).\n")
+        options = {name: option or {} for point in role.entry_points.values() for name, option in (point.get("options") or {}).items()}
+        if options:
+            rows = [
+                [code(name), default(name, option, role.defaults, f"{page}/defaults/main.yml"), description(option)]
+                for name, option in options.items()
+            ]
+            parts.append(table(["Variable", "Default", "Description"], rows))
+    return "\n".join(parts)
+
+
+def render_plugins(plugins: list[Plugin]) -> str:
+    """Return docs/plugins.md."""
+    parts = [
+        NOTICE.format(sources="the documentation of the plugins"),
+        "# Plugins\n",
+        f"`ansible-doc -t TYPE {COLLECTION}.NAME` prints the same, with examples.\n",
+    ]
+    kind = None
+    for plugin in plugins:
+        if plugin.kind != kind:
+            kind = plugin.kind
+            parts.append(f"## {PLUGIN_TITLES[kind]}\n")
+        documentation = plugin.documentation
+        parts.append(f"### {plugin.name}\n")
+        parts += [f"{text}\n" for text in paragraphs(documentation.get("description") or documentation.get("short_description"))]
+        if documentation.get("options"):
+            parts.append(options_table("Option", documentation["options"], {}, ""))
+        if plugin.returns:
+            rows = [[code(path), type_name(value), description(value)] for path, value in flatten(plugin.returns)]
+            parts.append(table(["Returns", "Type", "Description"], rows))
+    return "\n".join(parts)
+
+
+def generate(root: Path) -> dict[Path, str]:
+    """Return every generated page of a checkout: its path and its text."""
+    roles, plugins = load_roles(root), load_plugins(root)
+    pages = {root / "roles" / role.name / "README.md": render_role(role) for role in roles}
+    pages[root / "docs/variables.md"] = render_variables(roles)
+    pages[root / "docs/plugins.md"] = render_plugins(plugins)
+    return pages
+
+
+def stale(root: Path) -> list[Path]:
+    """Return the pages that differ from what `generate` would write, or do not exist."""
+    return [path for path, text in generate(root).items() if not path.exists() or path.read_text(encoding="utf-8") != text]
+
+
+def main() -> int:
+    """Write the stale pages, or name them."""
+    parser = argparse.ArgumentParser(description="Writes the generated pages of the documentation.")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 when a page is stale")
+    check = parser.parse_args().check
+    pages = generate(ROOT)
+    outdated = stale(ROOT)
+    for path in outdated:
+        if check:
+            print(f"{path.relative_to(ROOT)} is stale; run: make docs-update", file=sys.stderr)
+        else:
+            path.write_text(pages[path], encoding="utf-8")
+            print(f"wrote {path.relative_to(ROOT)}")
+    return 1 if check and outdated else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+# Copyright the mlops.mlflow maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""How PostgreSQL's configuration files are written, and what a valid entry is: pure functions, no Ansible."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any
+from urllib.parse import quote
+
+HBA_TYPES = ("local", "host", "hostssl", "hostnossl", "hostgssenc", "hostnogssenc")
+HBA_METHODS = ("scram-sha-256", "md5", "cert", "peer", "reject", "ldap", "gss", "pam", "radius")
+_HBA_KEYS = {"type", "databases", "users", "address", "method", "options"}
+_HBA_ADDRESS_WORDS = ("samehost", "samenet")
+
+
+def quote_conf_value(value: Any) -> str:
+    """Write a value as ``postgresql.conf`` wants it: booleans as on and off, everything else in single quotes."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, (int, float)):
+        return str(value)
+    return "'" + str(value).replace("\\", "\\\\").replace("'", "''") + "'"
+
+
+def render_conf(settings: dict[str, Any]) -> str:
+    """Write settings as lines of ``postgresql.conf``, sorted by name; lists become comma-separated values.
+
+    Args:
+        settings: names and values; a value that is None leaves the server's default.
+
+    Returns:
+        The lines, each ended by a line feed.
+    """
+    lines = []
+    for name, value in sorted(settings.items()):
+        if value is None:
+            continue
+        if isinstance(value, (list, tuple)):
+            value = ", ".join(str(item) for item in value)
+        lines.append(f"{name} = {quote_conf_value(value)}\n")
+    return "".join(lines)
+
+
+def hba_problem(entry: Any) -> str | None:
+    """Say what is wrong with one entry of ``postgresql_hba``.
+
+    Args:
+        entry: a mapping with ``type``, ``databases``, ``users``, ``address`` (not for local) and ``method``.
+
+    Returns:
+        A sentence with the remedy, or None when the entry is valid.
+    """
+    if not isinstance(entry, dict):
+        return "an entry is a mapping such as {type: hostssl, databases: [mlflow], users: [mlflow], address: 10.0.0.0/8, method: scram-sha-256}"
+    unknown = sorted(set(entry) - _HBA_KEYS)
+    if unknown:
+        return f"unknown key {unknown[0]!r}; the keys are {', '.join(sorted(_HBA_KEYS))}"
+    kind, method, address = entry.get("type", "hostssl"), entry.get("method", "scram-sha-256"), entry.get("address")
+    if kind not in HBA_TYPES:
+        return f"type {kind!r} is unknown; use one of {', '.join(HBA_TYPES)}"
+    if method == "trust":
+        return "method 'trust' lets anybody in without a password; use scram-sha-256, or peer for local"
+    if method not in HBA_METHODS:
+        return f"method {method!r} is unknown; use one of {', '.join(HBA_METHODS)}"
+    if kind == "local":
+        return "a local entry has no address; leave it out" if address else None
+    if method == "peer":
+        return "method 'peer' is for type local only; use scram-sha-256"
+    if not address:
+        return "address is missing; use a network such as 10.0.0.0/8"
+    if address in _HBA_ADDRESS_WORDS:
+        return None
+    try:
+        network = ipaddress.ip_network(address)
+    except ValueError as error:
+        return f"address {address!r} is no network in CIDR form such as 10.0.0.0/8 ({error})"
+    if network.prefixlen == 0:
+        return f"address {address!r} is the whole world; name the networks of the clients"
+    return None
+
+
+def _hba_name(name: str) -> str:
+    """Quote a database or user name unless it is one of pg_hba's words."""
+    return name if name in ("all", "replication", "sameuser", "samerole") else '"' + str(name).replace('"', '""') + '"'
+
+
+def render_hba(entries: list[dict[str, Any]]) -> str:
+    """Write ``pg_hba.conf``: the local peer of the postgres user first, then the entries in the order given.
+
+    Args:
+        entries: valid entries (see ``hba_problem``).
+
+    Returns:
+        The lines, each ended by a line feed.
+    """
+    lines = ["local all postgres peer\n"]
+    for entry in entries:
+        fields = [
+            entry.get("type", "hostssl"),
+            ",".join(_hba_name(name) for name in entry.get("databases", ["all"])),
+            ",".join(_hba_name(name) for name in entry.get("users", ["all"])),
+            entry.get("address", ""),
+            entry.get("method", "scram-sha-256"),
+            entry.get("options", ""),
+        ]
+        lines.append(" ".join(field for field in fields if field) + "\n")
+    return "".join(lines)
+
+
+def database_url(host: str, port: int, name: str, user: str, password: str, parameters: dict[str, Any] | None = None) -> str:
+    """Write the URL that SQLAlchemy wants for psycopg2, with every part that may hold special characters encoded.
+
+    Args:
+        host: name or address; an absolute path is the folder of a Unix socket.
+        port: TCP port, or the number in the socket's name.
+        name: the database.
+        user: the role.
+        password: its password.
+        parameters: libpq parameters such as sslmode.
+
+    Returns:
+        ``postgresql+psycopg2://…``
+    """
+    query = dict(parameters or {})
+    if str(host).startswith("/"):
+        query["host"], place = host, ""
+    else:
+        place = f"[{host}]" if ":" in str(host) else str(host)
+    tail = "&".join(f"{key}={quote(str(value), safe='/')}" for key, value in sorted(query.items()))
+    credentials = f"{quote(str(user), safe='')}:{quote(str(password), safe='')}"
+    return f"postgresql+psycopg2://{credentials}@{place}:{port}/{quote(str(name), safe='')}" + (f"?{tail}" if tail else "")

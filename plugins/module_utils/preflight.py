@@ -1,0 +1,343 @@
+# Copyright the mlops.mlflow maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""What is wrong with an inventory or a host: pure functions, no Ansible.
+
+A problem is one line: the variable (or what was looked at), the value seen, and what would be right.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import re
+from typing import Any
+from urllib.parse import urlsplit
+
+from ansible_collections.mlops.mlflow.plugins.module_utils import postgresql, sizing
+
+TESTED = {("Debian", "12"), ("Debian", "13")}
+UNTESTED = {("Ubuntu", "22"), ("Ubuntu", "24")}
+ARCHITECTURES = ("x86_64", "aarch64")
+
+# MLflow with two workers beside a small PostgreSQL; a virtual environment, and the pip and uv that build it.
+MIN_MEMORY_MIB = {"mlflow": 1700, "postgresql": 900, "object_store": 2500}
+MIN_FREE_MIB = {"mlflow": 2500, "postgresql": 1000, "object_store": 2000}
+MAX_CLOCK_SKEW_S = 60
+MIN_PYTHON = (3, 10)
+ADMIN_PASSWORD_LENGTH = 12
+
+_SECRET = re.compile(r"password|secret|passphrase|_key$|webhook_key")
+
+
+def problem(variable: str, value: Any, remedy: str) -> str:
+    """Write one line of the report; the value of a secret is not shown."""
+    shown = "(not shown)" if _SECRET.search(variable) else repr(value)
+    return f"{variable} = {shown}: {remedy}"
+
+
+def unknown_variables(names: list[str], known: set[str], prefixes: list[str]) -> list[str]:
+    """Find variables that look like the collection's and are none.
+
+    Args:
+        names: all variables that the inventory sets for a host.
+        known: all variables of the roles.
+        prefixes: the roles' names.
+
+    Returns:
+        A problem for each, with the nearest known name.
+    """
+    found = []
+    for name in sorted(names):
+        if name in known or not any(name.startswith(f"{prefix}_") for prefix in prefixes):
+            continue
+        near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6)
+        remedy = f"did you mean {near[0]}?" if near else "docs/variables.md lists the variables that exist"
+        found.append(f"{name}: there is no such variable; {remedy}")
+    return found
+
+
+def _memory(values: dict[str, Any]) -> list[str]:
+    found = []
+    for name in ("postgresql_shared_buffers", "postgresql_work_mem"):
+        if name in values:
+            try:
+                sizing.parse_memory(values[name])
+            except ValueError as error:
+                found.append(problem(name, values[name], str(error)))
+    return found
+
+
+def _number(values: dict[str, Any], name: str, low: float, high: float, what: str) -> list[str]:
+    if name not in values:
+        return []
+    try:
+        number = float(str(values[name]))
+    except ValueError:
+        number = None
+    if number is None or not low <= number <= high:
+        return [problem(name, values[name], what)]
+    return []
+
+
+def _numbers(values: dict[str, Any]) -> list[str]:
+    found = []
+    for name in ("mlflow_port", "postgresql_port", "object_store_port", "mlflow_database_port"):
+        found += _number(values, name, 1, 65535, "a TCP port is a number from 1 to 65535")
+    found += _number(values, "mlflow_workers", 1, 512, "use a number from 1 to 512, or leave it out")
+    found += _number(values, "postgresql_max_connections", 10, 262143, "use a number from 10 to 262143, or leave it out")
+    found += _number(values, "postgresql_memory_share", 0.01, 1, "use a part of the memory above 0 and at most 1, such as 0.5")
+    sizes = {"mlflow_database_pool_size": sizing.POOL_SIZE, "mlflow_database_max_overflow": sizing.MAX_OVERFLOW}
+    for name in sizes:
+        found += _number(values, name, 1, 10000, "use a number of connections; MLflow ignores 0")
+    if not found and set(sizes) & set(values):
+        total = sum(int(values.get(name, planned)) for name, planned in sizes.items())
+        least = sizing.POOL_SIZE + sizing.MAX_OVERFLOW
+        if total < least:
+            found.append(
+                problem(
+                    "mlflow_database_pool_size + mlflow_database_max_overflow",
+                    total,
+                    f"below {least}, the 40 request threads of a worker can wait for each other's second connection; use {least} or more together",
+                )
+            )
+    return found
+
+
+def _hba(values: dict[str, Any]) -> list[str]:
+    entries = values.get("postgresql_hba", [])
+    if not isinstance(entries, list):
+        return [problem("postgresql_hba", entries, "use a list of entries")]
+    return [
+        problem(f"postgresql_hba[{index}]", entry, fault)
+        for index, entry in enumerate(entries)
+        if (fault := postgresql.hba_problem(entry)) is not None
+    ]
+
+
+def _artifacts(values: dict[str, Any]) -> list[str]:
+    found = []
+    destination = values.get("mlflow_artifacts_destination")
+    if destination is not None and not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/\S*)?|/\S+", str(destination)):
+        found.append(problem("mlflow_artifacts_destination", destination, "use s3://bucket/prefix, or an absolute folder on the host"))
+    endpoint = values.get("mlflow_s3_endpoint_url") or ""
+    if endpoint:
+        parts = urlsplit(str(endpoint))
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            found.append(problem("mlflow_s3_endpoint_url", endpoint, f"use a URL with a scheme, such as https://{str(endpoint).split('//')[-1]}"))
+        elif destination is None:
+            found.append(problem("mlflow_s3_endpoint_url", endpoint, "set mlflow_artifacts_destination too, such as s3://bucket/prefix"))
+    pair = ("mlflow_s3_access_key_id", "mlflow_s3_secret_access_key")
+    given = [name for name in pair if values.get(name)]
+    if len(given) == 1:
+        missing = pair[1 - pair.index(given[0])]
+        found.append(f"{missing} is missing: half a key pair opens nothing; set it, or leave out {given[0]} too")
+    return found
+
+
+def _versions(values: dict[str, Any], locks: list[str]) -> list[str]:
+    found = []
+    version = values.get("mlflow_version")
+    if version is not None:
+        if not re.fullmatch(r"\d+\.\d+\.\d+((a|b|rc)\d+)?", str(version)):
+            found.append(problem("mlflow_version", version, f"use a version in quotes, such as '{locks[-1]}'"))
+        elif str(version) not in locks and not values.get("mlflow_lock_file") and str(values.get("mlflow_unlocked")).lower() not in ("true", "yes"):
+            found.append(
+                problem(
+                    "mlflow_version",
+                    version,
+                    f"there is no lock for it, only for {', '.join(locks)}; use one of these, name a lock of your own in mlflow_lock_file, "
+                    "or allow unchecked packages with mlflow_unlocked: true",
+                )
+            )
+    if values.get("postgresql_version") not in (None, "") and not re.fullmatch(r"1[4-9]|[2-9]\d", str(values["postgresql_version"])):
+        found.append(problem("postgresql_version", values["postgresql_version"], "use a major version, 14 or newer, such as 17"))
+    return found
+
+
+def _access(values: dict[str, Any]) -> list[str]:
+    found = []
+    auth = values.get("mlflow_auth", "basic")
+    if auth not in ("basic", "none"):
+        found.append(problem("mlflow_auth", auth, "use basic or none"))
+    password = values.get("mlflow_admin_password")
+    if auth == "basic" and password is not None and len(str(password)) < ADMIN_PASSWORD_LENGTH:
+        found.append(problem("mlflow_admin_password", password, f"MLflow wants {ADMIN_PASSWORD_LENGTH} characters or more"))
+    for name in ("mlflow_allowed_hosts", "postgresql_listen_addresses"):
+        if name in values and not isinstance(values[name], list):
+            found.append(problem(name, values[name], "use a list"))
+    environment = values.get("mlflow_environment")
+    if environment is not None and not isinstance(environment, dict):
+        found.append(problem("mlflow_environment", environment, "use a mapping of names and values"))
+    return found
+
+
+def input_problems(values: dict[str, Any], known: set[str], prefixes: list[str], locks: list[str]) -> list[str]:
+    """Check what the inventory says about one host, without looking at the host.
+
+    Args:
+        values: the variables that the inventory sets.
+        known: all variables of the roles.
+        prefixes: the roles' names.
+        locks: the MLflow versions that have a lock, oldest first.
+
+    Returns:
+        One line for each problem.
+    """
+    return (
+        unknown_variables(list(values), known, prefixes)
+        + _versions(values, locks)
+        + _numbers(values)
+        + _memory(values)
+        + _hba(values)
+        + _artifacts(values)
+        + _access(values)
+    )
+
+
+def input_notices(values: dict[str, Any], services: list[str], artifacts_destination: str) -> list[str]:
+    """Say what is allowed and still worth knowing.
+
+    Args:
+        values: the variables that the inventory sets.
+        services: what the host runs: mlflow, postgresql, object_store.
+        artifacts_destination: where artifacts will go.
+
+    Returns:
+        One line each.
+    """
+    if "mlflow" not in services:
+        return []
+    found = ["MLflow answers plain HTTP: passwords cross the network readable until something in front of it speaks TLS"]
+    if artifacts_destination.startswith("/"):
+        found.append(
+            f"artifacts go to the folder {artifacts_destination} of this host, without a copy elsewhere: name an S3 endpoint in "
+            "mlflow_s3_endpoint_url and mlflow_artifacts_destination, or a host in the group object_store"
+        )
+    if values.get("mlflow_auth") == "none":
+        found.append("mlflow_auth is none: everybody who reaches the port may read, change and delete everything")
+    if str(values.get("mlflow_unlocked")).lower() in ("true", "yes"):
+        found.append("mlflow_unlocked is true: packages that nobody tested together may be installed, without hashes")
+    return found
+
+
+def _host_size(services: list[str], facts: dict[str, Any], report: dict[str, Any]) -> list[str]:
+    found = []
+    for table, seen, what in (
+        (MIN_MEMORY_MIB, facts["memtotal_mb"], "memory"),
+        (MIN_FREE_MIB, report["free_mib"], "free disk at /"),
+    ):
+        if report["installed"] and what != "memory":
+            continue
+        need = sum(table[service] for service in services)
+        if seen < need:
+            found.append(f"{what} = {seen} MiB: {' and '.join(services)} need {need} MiB here; give the host more, or move one to another host")
+    return found
+
+
+def _host_system(services: list[str], facts: dict[str, Any], report: dict[str, Any], now: float) -> list[str]:
+    found = []
+    system = (facts["distribution"], facts["distribution_major_version"])
+    name = f"{facts['distribution']} {facts['distribution_version']}"
+    if system not in TESTED | UNTESTED:
+        found.append(f"distribution = {name!r}: use Debian 12 or 13 (Ubuntu 22.04 and 24.04 are accepted, untested)")
+    elif "object_store" in services and system != ("Debian", "13"):
+        found.append(f"distribution = {name!r}: the role object_store needs Debian 13; take this host out of the group object_store")
+    if facts["architecture"] not in ARCHITECTURES:
+        found.append(f"architecture = {facts['architecture']!r}: MLflow's packages exist for {' and '.join(ARCHITECTURES)}")
+    python = facts["python"]["version"]
+    if (python["major"], python["minor"]) < MIN_PYTHON:
+        found.append(f"Python = {python['major']}.{python['minor']}: MLflow needs 3.10 or newer; use a newer distribution")
+    skew = report["time"] - now
+    if abs(skew) > MAX_CLOCK_SKEW_S:
+        found.append(f"clock = {skew:+.0f} s off the controller's: certificates and S3 requests will be refused; set the time (systemd-timesyncd, chrony)")
+    return found
+
+
+def _listen(values: dict[str, Any], services: list[str], facts: dict[str, Any]) -> list[str]:
+    own = set(facts["all_ipv4_addresses"]) | set(facts["all_ipv6_addresses"]) | {"127.0.0.1", "::1", "localhost", "0.0.0.0", "::", "*"}
+    wanted = []
+    if "postgresql" in services and isinstance(values.get("postgresql_listen_addresses"), list):
+        wanted += [("postgresql_listen_addresses", address) for address in values["postgresql_listen_addresses"]]
+    if "mlflow" in services and "mlflow_listen_address" in values:
+        wanted.append(("mlflow_listen_address", values["mlflow_listen_address"]))
+    found = []
+    for name, address in wanted:
+        try:
+            ipaddress.ip_address(address)
+        except ValueError:
+            # A name: whether it resolves is checked with the other names.
+            continue
+        if address not in own:
+            found.append(problem(name, address, f"this host does not have that address; it has {', '.join(sorted(facts['all_ipv4_addresses']))}"))
+    return found
+
+
+def _ports(ports: dict[str, dict[str, Any]], report: dict[str, Any]) -> list[str]:
+    found = []
+    for variable, wanted in ports.items():
+        for listener in report["listeners"]:
+            ours = listener["unit"].startswith(wanted["unit"]) if listener["unit"] else listener["user"] == wanted["user"]
+            if listener["port"] == int(wanted["port"]) and not ours:
+                owner = listener["unit"] or listener["program"] or f"a program of the user {listener['user']}"
+                found.append(problem(variable, wanted["port"], f"the port is in use by {owner}; stop that, or choose another port"))
+                break
+    seen: dict[int, str] = {}
+    for variable, wanted in ports.items():
+        port = int(wanted["port"])
+        if port in seen:
+            found.append(problem(variable, port, f"{seen[port]} has the same port on this host; choose another"))
+        seen[port] = variable
+    return found
+
+
+def _sizes_beyond_host(values: dict[str, Any], services: list[str], facts: dict[str, Any]) -> list[str]:
+    if "postgresql" not in services:
+        return []
+    found = []
+    for name, part in (("postgresql_shared_buffers", 0.6), ("postgresql_work_mem", 0.25)):
+        try:
+            size = sizing.parse_memory(values[name]) // sizing.MIB if name in values else 0
+        except ValueError:
+            continue
+        if size > facts["memtotal_mb"] * part:
+            found.append(problem(name, values[name], f"the host has {facts['memtotal_mb']} MiB; use at most {int(facts['memtotal_mb'] * part)}MB, or leave it out"))
+    return found
+
+
+def host_problems(
+    values: dict[str, Any], services: list[str], facts: dict[str, Any], report: dict[str, Any], ports: dict[str, dict[str, Any]], now: float
+) -> list[str]:
+    """Check one host against what it is to run.
+
+    Args:
+        values: the variables that the inventory sets.
+        services: what the host runs: mlflow, postgresql, object_store.
+        facts: ``ansible_facts``.
+        report: what the module host_report returned.
+        ports: for each variable with a port, ``port``, the beginning of the ``unit`` that may use it, and that unit's ``user``.
+        now: the controller's time, in seconds since the epoch.
+
+    Returns:
+        One line for each problem.
+    """
+    found = _host_system(services, facts, report, now) + _host_size(services, facts, report)
+    found += _listen(values, services, facts) + _sizes_beyond_host(values, services, facts) + _ports(ports, report)
+    found += [f"{variable} = {name!r}: this host cannot resolve the name; mend DNS or /etc/hosts, or use an address" for variable, name in report["unresolved"]]
+    distribution_default = report.get("postgresql_default")
+    wanted = str(values.get("postgresql_version") or "")
+    if "postgresql" in services and wanted and distribution_default and wanted != distribution_default and not values.get("sources_apt_repositories"):
+        found.append(
+            problem(
+                "postgresql_version",
+                wanted,
+                f"{facts['distribution']} {facts['distribution_major_version']} has {distribution_default}; "
+                "name a repository that has it in sources_apt_repositories, or leave it out",
+            )
+        )
+    return found
+
+
+def host_notices(facts: dict[str, Any]) -> list[str]:
+    """Say what is accepted without having been tested."""
+    system = (facts["distribution"], facts["distribution_major_version"])
+    return [f"{facts['distribution']} {facts['distribution_version']} shares the code path of Debian, but the tests do not cover it"] if system in UNTESTED else []

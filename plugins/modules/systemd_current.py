@@ -1,0 +1,108 @@
+#!/usr/bin/python
+# Copyright the mlops.mlflow maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Keeps a systemd service running with the files that it was configured with."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: systemd_current
+short_description: A systemd service that runs with its current files
+version_added: 0.1.0
+author: The mlops.mlflow maintainers (!UNKNOWN)
+description:
+  - Enables and starts a service, and restarts it only when one of its files is newer than its process.
+  - A handler forgets what a run that was interrupted had still to restart; the age of the process does not.
+options:
+  name:
+    description: The unit.
+    type: str
+    required: true
+  files:
+    description: Files and links that the process reads at its start, the unit's own file included.
+    type: list
+    elements: path
+    required: true
+attributes:
+  check_mode:
+    support: full
+    description: Says what it would do.
+  diff_mode:
+    support: none
+    description: There is nothing to show beyond the message.
+"""
+
+EXAMPLES = r"""
+- name: Run the server with its current configuration
+  mlops.mlflow.systemd_current:
+    name: mlflow.service
+    files:
+      - /etc/systemd/system/mlflow.service
+      - /etc/mlflow/mlflow.env
+  become: true
+"""
+
+RETURN = r"""
+actions:
+  description: What was done, or would be in check mode.
+  returned: always
+  type: list
+  elements: str
+"""
+
+import os
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+
+
+def actions_for(state: dict[str, str], newest: float, started: float) -> list[str]:
+    """Decide what a service needs.
+
+    Args:
+        state: properties of the unit: ActiveState, UnitFileState, NeedDaemonReload.
+        newest: when the newest of its files was written, in seconds since the epoch.
+        started: when its process started, in the same unit; anything when it does not run.
+
+    Returns:
+        Words of systemctl, in the order to run them.
+    """
+    actions = []
+    if state.get("NeedDaemonReload") == "yes" or state.get("LoadState") == "not-found":
+        actions.append("daemon-reload")
+    if state.get("UnitFileState") != "enabled":
+        actions.append("enable")
+    if state.get("ActiveState") not in ("active", "activating", "reloading"):
+        actions.append("start")
+    elif newest > started:
+        actions.append("restart")
+    return actions
+
+
+def main() -> None:
+    """Entry point."""
+    module = AnsibleModule(
+        argument_spec={
+            "name": {"type": "str", "required": True},
+            "files": {"type": "list", "elements": "path", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    name = module.params["name"]
+    properties = "LoadState,ActiveState,UnitFileState,NeedDaemonReload,ExecMainStartTimestampMonotonic"
+    dummy, stdout, dummy = module.run_command(["systemctl", "show", name, f"--property={properties}"], check_rc=True)
+    state = dict(line.split("=", 1) for line in stdout.splitlines() if "=" in line)
+    newest = max((os.lstat(path).st_mtime for path in module.params["files"] if os.path.lexists(path)), default=0.0)
+    uptime = time.clock_gettime(time.CLOCK_MONOTONIC) - int(state.get("ExecMainStartTimestampMonotonic") or 0) / 1e6
+    actions = actions_for(state, newest, time.time() - uptime)
+    for action in [] if module.check_mode else actions:
+        command = ["systemctl", action] + ([] if action == "daemon-reload" else [name])
+        rc, dummy, stderr = module.run_command(command)
+        if rc != 0:
+            dummy, log, dummy = module.run_command(["journalctl", "--unit", name, "--lines", "20", "--no-pager", "--output", "cat"])
+            module.fail_json(msg=f"{' '.join(command)} failed: {stderr.strip()}", rc=rc, journal=log.splitlines())
+    module.exit_json(changed=bool(actions), actions=actions)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+# Written by the role mlops.mlflow.mlflow; edits are overwritten.
+"""Waits until the MLflow server of this unit answers a request that reaches its database.
+
+Runs as ExecStartPost, with the server's environment. /health is no help: it is 200 with the database down.
+"""
+
+import base64
+import os
+import time
+import urllib.error
+import urllib.request
+
+
+def request():
+    """Build the cheapest request that reads from the database."""
+    host = os.environ["MLFLOW_HOST"]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    host = f"[{host}]" if ":" in host else host
+    prefix = os.environ.get("MLFLOW_STATIC_PREFIX", "")
+    url = f"http://{host}:{os.environ['MLFLOW_PORT']}{prefix}/api/2.0/mlflow/experiments/get?experiment_id=0"
+    headers = {}
+    if "MLFLOW_AUTH_ADMIN_PASSWORD" in os.environ:
+        credentials = f"{os.environ['MLFLOW_AUTH_ADMIN_USERNAME']}:{os.environ['MLFLOW_AUTH_ADMIN_PASSWORD']}"
+        headers["Authorization"] = "Basic " + base64.b64encode(credentials.encode()).decode()
+    return urllib.request.Request(url, headers=headers)
+
+
+def ready():
+    """Tell whether the server answered from its database."""
+    # Environment proxies are for the way out, not for this host.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request(), timeout=10):
+            return True
+    except urllib.error.HTTPError as error:
+        # 401: the user database was asked, and the administrator's password has been changed since it was written here.
+        # 404: the tracking database was asked, and somebody removed its first experiment.
+        return error.code in (401, 404)
+    except OSError:
+        return False
+
+
+while not ready():
+    time.sleep(0.2)
