@@ -15,11 +15,11 @@ from ansible_collections.mlops.mlflow.plugins.module_utils import preflight
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 
-# The variable with each service's port, its default, the beginning of the names of the units that may have it, and their user.
+# The variable with each service's port, its default, and the beginning of the names of the units that may have it.
 PORTS = {
-    "mlflow": ("mlflow_port", 5000, "mlflow", "mlflow"),
-    "postgresql": ("postgresql_port", 5432, "postgresql", "postgres"),
-    "object_store": ("object_store_port", 7480, "ceph-", "ceph"),
+    "mlflow": ("mlflow_port", 5000, "mlflow"),
+    "postgresql": ("postgresql_port", 5432, "postgresql"),
+    "object_store": ("object_store_port", 7480, "ceph-"),
 }
 
 
@@ -85,10 +85,10 @@ def host_problems(host: dict[str, Any], services: list[str], report: dict[str, A
     values, facts = given(host)[0], host["ansible_facts"]
     ports = {}
     for service in services:
-        variable, default, unit, user = PORTS[service]
+        variable, default, unit = PORTS[service]
         port = values.get(variable, default)
         if str(port).isdigit():
-            ports[variable] = {"port": port, "unit": unit, "user": user}
+            ports[variable] = {"port": port, "unit": unit}
     defaults = ROLES / "postgresql" / "vars" / f"{facts['distribution']}_{facts['distribution_major_version']}.yml"
     if defaults.exists():
         report = {**report, "postgresql_default": yaml.safe_load(defaults.read_text(encoding="utf-8"))["__postgresql_distribution_version"]}

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
@@ -45,17 +46,23 @@ def host_address(host: dict[str, Any]) -> str:
         host: its variables; ``mlops_address`` has the first word, then the address of the default route, then any.
 
     Returns:
-        An IPv4 address, or the name in ``mlops_address``.
+        An IP address.
     """
     facts = host["ansible_facts"]
-    return host.get("mlops_address") or facts.get("default_ipv4", {}).get("address") or facts["all_ipv4_addresses"][0]
+    routed = [facts.get(family, {}).get("address") for family in ("default_ipv4", "default_ipv6")]
+    known = [host.get("mlops_address"), *routed, *facts["all_ipv4_addresses"], *facts["all_ipv6_addresses"]]
+    address = next((each for each in known if each), "")
+    try:
+        return str(ipaddress.ip_address(address))
+    except ValueError as error:
+        raise AnsibleFilterError(f"mlops_address = {address!r} of {host.get('inventory_hostname')}: use an IP address of the host") from error
 
 
 def client_hba(addresses: list[str], databases: list[str], users: list[str]) -> list[dict[str, Any]]:
     """Entries of pg_hba for clients: TLS for all but those on the host itself.
 
     Args:
-        addresses: of the clients, IPv4.
+        addresses: of the clients.
         databases: those that they may use.
         users: the roles that they log in with.
 
@@ -67,7 +74,7 @@ def client_hba(addresses: list[str], databases: list[str], users: list[str]) -> 
             "type": "host" if address.startswith("127.") else "hostssl",
             "databases": list(databases),
             "users": list(users),
-            "address": f"{address}/32",
+            "address": address,
             "method": "scram-sha-256",
         }
         for address in addresses

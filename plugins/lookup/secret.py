@@ -71,6 +71,7 @@ def read_or_make(folder: str, name: str, length: int) -> str:
     path = os.path.join(folder, name)
     if not os.path.exists(path):
         os.makedirs(folder, mode=0o700, exist_ok=True)
+        os.chmod(folder, 0o700)
         ignore = os.path.join(folder, ".gitignore")
         if not os.path.exists(ignore):
             with open(ignore, "w", encoding="utf-8") as file:

@@ -63,6 +63,10 @@ def hba_problem(entry: Any) -> str | None:
         return "method 'trust' lets anybody in without a password; use scram-sha-256, or peer for local"
     if method not in HBA_METHODS:
         return f"method {method!r} is unknown; use one of {', '.join(HBA_METHODS)}"
+    for key in ("databases", "users"):
+        names = entry.get(key, ["all"])
+        if not isinstance(names, list) or not names:
+            return f"{key} is {names!r}; use a list of names, or leave it out for all"
     if kind == "local":
         return "a local entry has no address; leave it out" if address else None
     if method == "peer":
@@ -85,6 +89,11 @@ def _hba_name(name: str) -> str:
     return name if name in ("all", "replication", "sameuser", "samerole") else '"' + str(name).replace('"', '""') + '"'
 
 
+def _hba_address(address: str) -> str:
+    """Write a network with its mask, which PostgreSQL wants for a single address too."""
+    return address if not address or address in _HBA_ADDRESS_WORDS else str(ipaddress.ip_network(address))
+
+
 def render_hba(entries: list[dict[str, Any]]) -> str:
     """Write ``pg_hba.conf``: the local peer of the postgres user first, then the entries in the order given.
 
@@ -100,7 +109,7 @@ def render_hba(entries: list[dict[str, Any]]) -> str:
             entry.get("type", "hostssl"),
             ",".join(_hba_name(name) for name in entry.get("databases", ["all"])),
             ",".join(_hba_name(name) for name in entry.get("users", ["all"])),
-            entry.get("address", ""),
+            _hba_address(entry.get("address", "")),
             entry.get("method", "scram-sha-256"),
             entry.get("options", ""),
         ]
@@ -126,7 +135,7 @@ def database_url(host: str, port: int, name: str, user: str, password: str, para
     if str(host).startswith("/"):
         query["host"], place = host, ""
     else:
-        place = f"[{host}]" if ":" in str(host) else str(host)
+        place = f"[{str(host).strip('[]')}]" if ":" in str(host) else str(host)
     tail = "&".join(f"{key}={quote(str(value), safe='/')}" for key, value in sorted(query.items()))
     credentials = f"{quote(str(user), safe='')}:{quote(str(password), safe='')}"
     return f"postgresql+psycopg2://{credentials}@{place}:{port}/{quote(str(name), safe='')}" + (f"?{tail}" if tail else "")

@@ -165,6 +165,10 @@ def _access(values: dict[str, Any]) -> list[str]:
     for name in ("mlflow_allowed_hosts", "postgresql_listen_addresses"):
         if name in values and not isinstance(values[name], list):
             found.append(problem(name, values[name], "use a list"))
+    for name in ("postgresql_users", "postgresql_databases"):
+        entries = values.get(name, [])
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) and entry.get("name") for entry in entries):
+            found.append(f"{name}: its value is not shown; use a list of mappings, each with a name")
     environment = values.get("mlflow_environment")
     if environment is not None and not isinstance(environment, dict):
         found.append(problem("mlflow_environment", environment, "use a mapping of names and values"))
@@ -276,7 +280,8 @@ def _ports(ports: dict[str, dict[str, Any]], report: dict[str, Any]) -> list[str
     found = []
     for variable, wanted in ports.items():
         for listener in report["listeners"]:
-            ours = listener["unit"].startswith(wanted["unit"]) if listener["unit"] else listener["user"] == wanted["user"]
+            # Where the unit cannot be seen (a container without SYS_PTRACE), a host that has been set up gets the benefit of the doubt.
+            ours = listener["unit"].startswith(wanted["unit"]) if listener["unit"] else report["installed"]
             if listener["port"] == int(wanted["port"]) and not ours:
                 owner = listener["unit"] or listener["program"] or f"a program of the user {listener['user']}"
                 found.append(problem(variable, wanted["port"], f"the port is in use by {owner}; stop that, or choose another port"))
@@ -314,7 +319,7 @@ def host_problems(
         services: what the host runs: mlflow, postgresql, object_store.
         facts: ``ansible_facts``.
         report: what the module host_report returned.
-        ports: for each variable with a port, ``port``, the beginning of the ``unit`` that may use it, and that unit's ``user``.
+        ports: for each variable with a port, ``port`` and the beginning of the ``unit`` that may use it.
         now: the controller's time, in seconds since the epoch.
 
     Returns:

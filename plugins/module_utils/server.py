@@ -38,16 +38,18 @@ def allowed_hosts(names: list[str], port: int) -> list[str]:
         port: the server's TCP port.
 
     Returns:
-        Names in the order given, each followed by itself with the port.
+        Names in the order given, each followed by itself with the port, and in lower case.
     """
     result: list[str] = []
     for name in names:
         if not name:
             continue
         host = f"[{name}]" if ":" in name and not name.startswith("[") and name.count(":") > 1 else name
-        for entry in (host, f"{host}:{port}"):
-            if entry not in result:
-                result.append(entry)
+        # Clients write the name as they were told, or in lower case.
+        for spelling in (host, host.lower()):
+            for entry in (spelling, f"{spelling}:{port}"):
+                if entry not in result:
+                    result.append(entry)
     return result
 
 

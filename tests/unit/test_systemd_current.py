@@ -1,0 +1,41 @@
+"""What a service needs to run with its current files."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.mlops.mlflow.plugins.modules.systemd_current import actions_for
+
+STEADY = {"LoadState": "loaded", "ActiveState": "active", "UnitFileState": "enabled", "NeedDaemonReload": "no"}
+START = 1_700_000_000.0
+
+
+@pytest.mark.parametrize(
+    ("state", "newest", "actions"),
+    [
+        ({}, START - 60, []),
+        ({}, START, []),
+        ({}, 0.0, []),
+        ({}, START + 0.5, ["restart"]),
+        ({"NeedDaemonReload": "yes"}, START - 60, ["daemon-reload"]),
+        ({"NeedDaemonReload": "yes"}, START + 60, ["daemon-reload", "restart"]),
+        ({"UnitFileState": "disabled"}, START - 60, ["enable"]),
+        ({"UnitFileState": "disabled"}, START + 60, ["enable", "restart"]),
+        ({"ActiveState": "activating"}, START - 60, []),
+        ({"ActiveState": "activating"}, START + 60, ["restart"]),
+        ({"ActiveState": "reloading"}, START + 60, ["restart"]),
+        ({"ActiveState": "inactive"}, START - 60, ["start"]),
+        ({"ActiveState": "inactive"}, START + 60, ["start"]),
+        ({"ActiveState": "failed"}, START + 60, ["start"]),
+        ({"ActiveState": "deactivating"}, START - 60, ["start"]),
+        ({"ActiveState": "failed", "NeedDaemonReload": "yes", "UnitFileState": "disabled"}, START, ["daemon-reload", "enable", "start"]),
+        ({"LoadState": "not-found", "ActiveState": "inactive", "UnitFileState": ""}, START, ["daemon-reload", "enable", "start"]),
+    ],
+)
+def test_actions(state: dict[str, str], newest: float, actions: list[str]) -> None:
+    """As little as possible, in an order that works: systemd must know the unit before it enables it, and its text before it starts it."""
+    assert actions_for(STEADY | state, newest, START) == actions
+
+
+def test_a_unit_that_was_just_written_on_a_host_that_never_saw_it() -> None:
+    """The first run: systemctl show knows nothing, and the process never started."""
+    assert actions_for({}, START, 0.0) == ["enable", "start"]
