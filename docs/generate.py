@@ -149,9 +149,12 @@ def default(name: str, option: dict[str, Any], defaults: dict[str, Any], source:
         return ""
     text = literal(option.get("default", defaults.get(name)))
     derived = re.fullmatch(r"\{\{ site_\w+ \| default\((.*)\) \}\}", text)
-    if derived:
-        return f"from the site's plan, else {code(derived.group(1))}"
-    return code(text) if len(text) <= LONGEST_DEFAULT else f"see [defaults]({source})"
+    before, text = ("from the site's plan, else ", derived.group(1)) if derived else ("", text)
+    # The hint starts with the variable's name, which the reader of a table has before him.
+    hint = re.search(r"undef\(hint='(?:\w+: )?([^']*)'\)", text)
+    if hint:
+        return f"{before}none: {markup(hint.group(1))}"
+    return before + code(text) if derived or len(text) <= LONGEST_DEFAULT else f"see [defaults]({source})"
 
 
 def type_name(option: dict[str, Any]) -> str:

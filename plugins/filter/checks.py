@@ -4,14 +4,16 @@
 
 from __future__ import annotations
 
+import functools
+import ipaddress
 import re
-import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
 from ansible_collections.mlops.mlflow.plugins.module_utils import preflight
+from jinja2 import Undefined
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 
@@ -23,19 +25,35 @@ PORTS = {
 }
 
 
-def known_variables() -> set[str]:
-    """All variables in the argument specs of the roles."""
-    names: set[str] = set()
+@functools.cache
+def known_variables() -> dict[str, dict[str, Any]]:
+    """All variables in the argument specs of the roles, each with its option there."""
+    options: dict[str, dict[str, Any]] = {}
     for path in ROLES.glob("*/meta/argument_specs.yml"):
         for entry_point in yaml.safe_load(path.read_text(encoding="utf-8"))["argument_specs"].values():
-            names |= set(entry_point.get("options", {}))
-    return names
+            options |= entry_point.get("options", {})
+    return options
 
 
 def locks() -> list[str]:
     """The MLflow versions that have a lock, oldest first."""
     versions = [path.stem for path in (ROLES / "mlflow" / "files" / "locks").glob("*.txt")]
     return sorted(versions, key=lambda version: [int(number) for number in re.findall(r"\d+", version)])
+
+
+def settled(value: Any) -> Any:
+    """Return a value with everything inside it evaluated, which Ansible otherwise leaves to whoever reads it.
+
+    Raises:
+        jinja2.UndefinedError: something in it is not defined.
+    """
+    if isinstance(value, dict):
+        return {key: settled(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [settled(each) for each in value]
+    if isinstance(value, Undefined):
+        str(value)
+    return value
 
 
 def given(host: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -45,66 +63,106 @@ def given(host: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
         host: its variables.
 
     Returns:
-        Names and values, and a problem for each value that cannot be evaluated.
+        Names and values, and a problem for each value that cannot be evaluated; none before there are facts, as it may need them.
     """
     prefixes = tuple(f"{path.name}_" for path in ROLES.iterdir())
     values, problems = {}, []
     for name in host:
         if name.startswith(prefixes):
             try:
-                values[name] = host[name]
+                values[name] = settled(host[name])
             except Exception as error:
-                problems.append(f"{name}: its value cannot be evaluated: {error}")
+                if "distribution" in (host.get("ansible_facts") or {}):
+                    problems.append(f"{name}: its value cannot be evaluated: {error}")
     return values, problems
 
 
 def input_problems(host: dict[str, Any]) -> list[str]:
     """See ``preflight.input_problems``."""
     values, problems = given(host)
-    return problems + preflight.input_problems(values, known_variables(), sorted(path.name for path in ROLES.iterdir()), locks())
+    problems += preflight.input_problems(values, known_variables(), sorted(path.name for path in ROLES.iterdir()), locks())
+    # The role would take a missing file for the wish to have no lock.
+    lock = values.get("mlflow_lock_file")
+    if lock and not Path(lock).is_file():
+        problems.append(preflight.problem("mlflow_lock_file", lock, "there is no such file on the controller; use an absolute path, or leave it out"))
+    return problems
 
 
 def input_notices(host: dict[str, Any], services: list[str], artifacts_destination: str) -> list[str]:
     """See ``preflight.input_notices``."""
     values = given(host)[0]
-    return preflight.input_notices(values, services, values.get("mlflow_artifacts_destination") or artifacts_destination)
+    return preflight.input_notices(values, services, str(values.get("mlflow_artifacts_destination") or artifacts_destination))
 
 
-def names_to_resolve(host: dict[str, Any]) -> list[dict[str, str]]:
-    """Names of other machines in a host's variables, each with its variable."""
-    values = given(host)[0]
-    names = {
-        "mlflow_database_host": values.get("mlflow_database_host"),
-        "mlflow_s3_endpoint_url": urlsplit(str(values.get("mlflow_s3_endpoint_url") or "")).hostname,
-    }
-    return [{"variable": variable, "name": name} for variable, name in names.items() if name and not name.startswith("/")]
+def names_to_resolve(host: dict[str, Any], services: list[str]) -> list[dict[str, str]]:
+    """Names in a host's variables that its services must resolve, each with its variable; addresses and folders of sockets are none."""
+    values, names = given(host)[0], []
+    if "mlflow" in services:
+        endpoint = str(values.get("mlflow_s3_endpoint_url") or "")
+        names += [("mlflow_database_host", values.get("mlflow_database_host")), ("mlflow_listen_address", values.get("mlflow_listen_address"))]
+        names.append(("mlflow_s3_endpoint_url", urlsplit(endpoint).hostname if preflight.is_http_url(endpoint) else None))
+    addresses = values.get("postgresql_listen_addresses")
+    if "postgresql" in services and isinstance(addresses, list):
+        names += [("postgresql_listen_addresses", address) for address in addresses if address != "*"]
+    return [{"variable": variable, "name": str(name)} for variable, name in names if name and not str(name).startswith("/") and not is_address(str(name))]
+
+
+def is_address(name: str) -> bool:
+    """Tell an IP address, with or without brackets, from a name."""
+    try:
+        ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return True
 
 
 def host_problems(host: dict[str, Any], services: list[str], report: dict[str, Any]) -> list[str]:
-    """See ``preflight.host_problems``."""
+    """See ``preflight.host_problems``; and what ``input_problems`` says only now that there are facts.
+
+    Args:
+        host: the host's variables.
+        services: what it runs.
+        report: what host_report registered, or that it could not.
+    """
+    if report.get("unreachable") or "distribution" not in (host.get("ansible_facts") or {}):
+        return ["this host cannot be reached by SSH: see the line UNREACHABLE above, and mend ansible_host, ansible_user or the key"]
+    report = report["report"]
     values, facts = given(host)[0], host["ansible_facts"]
+    late = [line for line in input_problems(host) if line not in (host.get("__preflight_problems") or [])]
     ports = {}
     for service in services:
         variable, default, unit = PORTS[service]
         port = values.get(variable, default)
-        if str(port).isdigit():
+        if re.fullmatch("[0-9]+", str(port)):
             ports[variable] = {"port": port, "unit": unit}
     defaults = ROLES / "postgresql" / "vars" / f"{facts['distribution']}_{facts['distribution_major_version']}.yml"
     if defaults.exists():
         report = {**report, "postgresql_default": yaml.safe_load(defaults.read_text(encoding="utf-8"))["__postgresql_distribution_version"]}
-    return preflight.host_problems(values, services, facts, report, ports, time.time())
+    return late + preflight.host_problems(values, services, facts, report, ports)
 
 
 def host_notices(host: dict[str, Any]) -> list[str]:
     """See ``preflight.host_notices``."""
-    return preflight.host_notices(host["ansible_facts"])
+    facts = host.get("ansible_facts") or {}
+    return preflight.host_notices(facts) if "distribution" in facts else []
 
 
-def problem_report(hosts: list[dict[str, Any]]) -> list[str]:
-    """One list of all hosts' problems; a problem that several hosts share stands once, with their names."""
+def problem_report(hosts: list[dict[str, Any]], looked: bool = True) -> list[str]:
+    """One list of all hosts' problems; a problem that several hosts share stands once, with their names.
+
+    Args:
+        hosts: the variables of each host.
+        looked: whether the hosts themselves were to be looked at.
+
+    Returns:
+        The lines.
+    """
     where: dict[str, list[str]] = {}
     for host in hosts:
-        for line in host.get("__preflight_problems") or []:
+        lines = list(host.get("__preflight_problems") or [])
+        if looked and not host.get("__preflight_looked_at"):
+            lines.append("this host could not be looked at; its error is above")
+        for line in lines:
             where.setdefault(line, []).append(host["inventory_hostname"])
     return [f"{', '.join(names)}: {line}" for line, names in where.items()]
 

@@ -75,6 +75,8 @@ def hba_problem(entry: Any) -> str | None:
         return "address is missing; use a network such as 10.0.0.0/8"
     if address in _HBA_ADDRESS_WORDS:
         return None
+    if not isinstance(address, str):
+        return f"address {address!r} is no network in CIDR form such as 10.0.0.0/8 (put it in quotes)"
     try:
         network = ipaddress.ip_network(address)
     except ValueError as error:

@@ -26,7 +26,29 @@ MAX_CLOCK_SKEW_S = 60
 MIN_PYTHON = (3, 10)
 ADMIN_PASSWORD_LENGTH = 12
 
-_SECRET = re.compile(r"password|secret|passphrase|_key$|webhook_key")
+# Environment variables of the server that follow from a variable of their own.
+OWN_VARIABLE = {
+    "AWS_ACCESS_KEY_ID": "mlflow_s3_access_key_id",
+    "AWS_CA_BUNDLE": "mlflow_s3_ca_file",
+    "AWS_DEFAULT_REGION": "mlflow_s3_region",
+    "AWS_SECRET_ACCESS_KEY": "mlflow_s3_secret_access_key",
+    "MLFLOW_ARTIFACTS_DESTINATION": "mlflow_artifacts_destination",
+    "MLFLOW_AUTH_ADMIN_PASSWORD": "mlflow_admin_password",
+    "MLFLOW_AUTH_ADMIN_USERNAME": "mlflow_admin_user",
+    "MLFLOW_BACKEND_STORE_URI": "mlflow_database_*",
+    "MLFLOW_CRYPTO_KEK_PASSPHRASE": "mlflow_kek_passphrase",
+    "MLFLOW_FLASK_SERVER_SECRET_KEY": "mlflow_flask_secret_key",
+    "MLFLOW_HOST": "mlflow_listen_address",
+    "MLFLOW_PORT": "mlflow_port",
+    "MLFLOW_S3_ENDPOINT_URL": "mlflow_s3_endpoint_url",
+    "MLFLOW_SERVER_ALLOWED_HOSTS": "mlflow_allowed_hosts",
+    "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW": "mlflow_database_max_overflow",
+    "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE": "mlflow_database_pool_size",
+    "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": "mlflow_webhook_key",
+    "MLFLOW_WORKERS": "mlflow_workers",
+}
+
+_SECRET = re.compile(r"password|secret|passphrase|_key$")
 
 
 def problem(variable: str, value: Any, remedy: str) -> str:
@@ -70,11 +92,9 @@ def _memory(values: dict[str, Any]) -> list[str]:
 def _number(values: dict[str, Any], name: str, low: float, high: float, what: str) -> list[str]:
     if name not in values:
         return []
-    try:
-        number = float(str(values[name]))
-    except ValueError:
-        number = None
-    if number is None or not low <= number <= high:
+    # A limit that is a float allows fractions.
+    form = r"[0-9]+" if isinstance(high, int) else r"[0-9]*\.?[0-9]+"
+    if not re.fullmatch(form, str(values[name])) or not low <= float(str(values[name])) <= high:
         return [problem(name, values[name], what)]
     return []
 
@@ -85,11 +105,11 @@ def _numbers(values: dict[str, Any]) -> list[str]:
         found += _number(values, name, 1, 65535, "a TCP port is a number from 1 to 65535")
     found += _number(values, "mlflow_workers", 1, 512, "use a number from 1 to 512, or leave it out")
     found += _number(values, "postgresql_max_connections", 10, 262143, "use a number from 10 to 262143, or leave it out")
-    found += _number(values, "postgresql_memory_share", 0.01, 1, "use a part of the memory above 0 and at most 1, such as 0.5")
+    found += _number(values, "postgresql_memory_share", 0.01, 1.0, "use a part of the memory above 0 and at most 1, such as 0.5")
     sizes = {"mlflow_database_pool_size": sizing.POOL_SIZE, "mlflow_database_max_overflow": sizing.MAX_OVERFLOW}
-    for name in sizes:
-        found += _number(values, name, 1, 10000, "use a number of connections; MLflow ignores 0")
-    if not found and set(sizes) & set(values):
+    malformed = [line for name in sizes for line in _number(values, name, 1, 10000, "use a number of connections; MLflow ignores 0")]
+    found += malformed
+    if not malformed and set(sizes) & set(values):
         total = sum(int(values.get(name, planned)) for name, planned in sizes.items())
         least = sizing.POOL_SIZE + sizing.MAX_OVERFLOW
         if total < least:
@@ -108,22 +128,41 @@ def _hba(values: dict[str, Any]) -> list[str]:
     if not isinstance(entries, list):
         return [problem("postgresql_hba", entries, "use a list of entries")]
     return [
-        problem(f"postgresql_hba[{index}]", entry, fault)
+        problem(f"postgresql_hba[{index}]", _without_options(entry), fault)
         for index, entry in enumerate(entries)
         if (fault := postgresql.hba_problem(entry)) is not None
     ]
+
+
+def _without_options(entry: Any) -> Any:
+    """Return an entry of pg_hba without its options, among which may be the password of an LDAP or RADIUS server."""
+    return {key: value for key, value in entry.items() if key != "options"} if isinstance(entry, dict) else entry
+
+
+def is_http_url(url: str) -> bool:
+    """Tell whether a URL has the scheme http or https, a host, and a port that is one if it has any."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
 
 
 def _artifacts(values: dict[str, Any]) -> list[str]:
     found = []
     destination = values.get("mlflow_artifacts_destination")
     if destination is not None and not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/\S*)?|/\S+", str(destination)):
-        found.append(problem("mlflow_artifacts_destination", destination, "use s3://bucket/prefix, or an absolute folder on the host"))
-    endpoint = values.get("mlflow_s3_endpoint_url") or ""
+        found.append(problem("mlflow_artifacts_destination", destination, "use s3://bucket/prefix, the bucket 3 to 63 characters long, or an absolute folder on the host"))
+    endpoint = str(values.get("mlflow_s3_endpoint_url") or "")
     if endpoint:
-        parts = urlsplit(str(endpoint))
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            found.append(problem("mlflow_s3_endpoint_url", endpoint, f"use a URL with a scheme, such as https://{str(endpoint).split('//')[-1]}"))
+        if not is_http_url(endpoint):
+            place = endpoint if re.fullmatch(r"[A-Za-z0-9.-]+(:[0-9]+)?", endpoint) else "s3.example.org:9000"
+            found.append(problem("mlflow_s3_endpoint_url", endpoint, f"use a URL with a scheme, such as https://{place}"))
+        elif "@" in endpoint.split("//", 1)[1].split("/", 1)[0]:
+            found.append(
+                "mlflow_s3_endpoint_url: its value is not shown; keys do not belong into it, but into mlflow_s3_access_key_id and "
+                "mlflow_s3_secret_access_key"
+            )
         elif destination is None:
             found.append(problem("mlflow_s3_endpoint_url", endpoint, "set mlflow_artifacts_destination too, such as s3://bucket/prefix"))
     pair = ("mlflow_s3_access_key_id", "mlflow_s3_secret_access_key")
@@ -169,26 +208,60 @@ def _access(values: dict[str, Any]) -> list[str]:
         entries = values.get(name, [])
         if not isinstance(entries, list) or not all(isinstance(entry, dict) and entry.get("name") for entry in entries):
             found.append(f"{name}: its value is not shown; use a list of mappings, each with a name")
+    if "mlflow_webhook_key" in values and not re.fullmatch(r"[A-Za-z0-9_-]{43}=", str(values["mlflow_webhook_key"])):
+        found.append(problem("mlflow_webhook_key", None, "a Fernet key is 32 bytes in URL-safe base64: openssl rand 32 | base64 | tr +/ -_"))
+    for name in ("mlflow_kek_passphrase", "mlflow_flask_secret_key", "mlflow_database_password"):
+        if name in values and not values[name]:
+            found.append(problem(name, None, "it is empty; give it a value, or leave it out to have one made"))
     environment = values.get("mlflow_environment")
+    for name in sorted(set(OWN_VARIABLE) & set(environment if isinstance(environment, dict) else {})):
+        found.append(f"mlflow_environment.{name}: its value is not shown; set {OWN_VARIABLE[name]} instead, from which other values follow")
     if environment is not None and not isinstance(environment, dict):
-        found.append(problem("mlflow_environment", environment, "use a mapping of names and values"))
+        found.append("mlflow_environment: its value is not shown; use a mapping of names and values")
     return found
 
 
-def input_problems(values: dict[str, Any], known: set[str], prefixes: list[str], locks: list[str]) -> list[str]:
+_TYPES = {
+    "int": (lambda value: re.fullmatch(r"-?[0-9]+", str(value)) is not None, "a whole number"),
+    "float": (lambda value: re.fullmatch(r"-?[0-9]*[.]?[0-9]+", str(value)) is not None, "a number"),
+    "bool": (lambda value: str(value).lower() in ("true", "false", "yes", "no", "on", "off", "1", "0"), "true or false"),
+    "list": (lambda value: isinstance(value, list), "a list"),
+    "dict": (lambda value: isinstance(value, dict), "a mapping of names and values"),
+    "str": (lambda value: not isinstance(value, (list, dict)), "one value"),
+    "path": (lambda value: isinstance(value, str), "a path"),
+}
+
+
+def _specified(values: dict[str, Any], known: dict[str, dict[str, Any]], said: list[str]) -> list[str]:
+    """Check types and choices of what no line is about yet."""
+    found = []
+    for name, value in values.items():
+        option = known.get(name)
+        if option is None or value is None or any(line.startswith(name) for line in said):
+            continue
+        fits, what = _TYPES[option.get("type", "str")]
+        choices = [str(choice) for choice in option.get("choices", [])]
+        if not fits(value):
+            found.append(problem(name, value, f"use {what}") if option["type"] not in ("list", "dict") else f"{name}: its value is not shown; use {what}")
+        elif choices and option["type"] != "list" and str(value) not in choices:
+            found.append(problem(name, value, f"use one of {', '.join(choices)}"))
+    return found
+
+
+def input_problems(values: dict[str, Any], known: dict[str, dict[str, Any]], prefixes: list[str], locks: list[str]) -> list[str]:
     """Check what the inventory says about one host, without looking at the host.
 
     Args:
         values: the variables that the inventory sets.
-        known: all variables of the roles.
+        known: all variables of the roles, with their options in the argument specs.
         prefixes: the roles' names.
         locks: the MLflow versions that have a lock, oldest first.
 
     Returns:
         One line for each problem.
     """
-    return (
-        unknown_variables(list(values), known, prefixes)
+    found = (
+        unknown_variables(list(values), set(known), prefixes)
         + _versions(values, locks)
         + _numbers(values)
         + _memory(values)
@@ -196,6 +269,7 @@ def input_problems(values: dict[str, Any], known: set[str], prefixes: list[str],
         + _artifacts(values)
         + _access(values)
     )
+    return found + _specified(values, known, found)
 
 
 def input_notices(values: dict[str, Any], services: list[str], artifacts_destination: str) -> list[str]:
@@ -224,21 +298,27 @@ def input_notices(values: dict[str, Any], services: list[str], artifacts_destina
     return found
 
 
-def _host_size(services: list[str], facts: dict[str, Any], report: dict[str, Any]) -> list[str]:
+def _host_size(values: dict[str, Any], services: list[str], facts: dict[str, Any], report: dict[str, Any]) -> list[str]:
     found = []
+    data = 0
+    if "object_store" in services and not values.get("object_store_data_device"):
+        try:
+            data = sizing.parse_memory(values.get("object_store_data_size", "20GB")) // sizing.MIB
+        except ValueError as error:
+            found.append(problem("object_store_data_size", values["object_store_data_size"], str(error)))
     for table, seen, what in (
         (MIN_MEMORY_MIB, facts["memtotal_mb"], "memory"),
         (MIN_FREE_MIB, report["free_mib"], "free disk at /"),
     ):
         if report["installed"] and what != "memory":
             continue
-        need = sum(table[service] for service in services)
+        need = sum(table[service] for service in services) + (0 if what == "memory" else data)
         if seen < need:
             found.append(f"{what} = {seen} MiB: {' and '.join(services)} need {need} MiB here; give the host more, or move one to another host")
     return found
 
 
-def _host_system(services: list[str], facts: dict[str, Any], report: dict[str, Any], now: float) -> list[str]:
+def _host_system(services: list[str], facts: dict[str, Any], report: dict[str, Any]) -> list[str]:
     found = []
     system = (facts["distribution"], facts["distribution_major_version"])
     name = f"{facts['distribution']} {facts['distribution_version']}"
@@ -251,14 +331,14 @@ def _host_system(services: list[str], facts: dict[str, Any], report: dict[str, A
     python = facts["python"]["version"]
     if (python["major"], python["minor"]) < MIN_PYTHON:
         found.append(f"Python = {python['major']}.{python['minor']}: MLflow needs 3.10 or newer; use a newer distribution")
-    skew = report["time"] - now
+    skew = report["clock_skew"]
     if abs(skew) > MAX_CLOCK_SKEW_S:
         found.append(f"clock = {skew:+.0f} s off the controller's: certificates and S3 requests will be refused; set the time (systemd-timesyncd, chrony)")
     return found
 
 
 def _listen(values: dict[str, Any], services: list[str], facts: dict[str, Any]) -> list[str]:
-    own = set(facts["all_ipv4_addresses"]) | set(facts["all_ipv6_addresses"]) | {"127.0.0.1", "::1", "localhost", "0.0.0.0", "::", "*"}
+    own = {ipaddress.ip_address(address) for address in (*facts["all_ipv4_addresses"], *facts["all_ipv6_addresses"])}
     wanted = []
     if "postgresql" in services and isinstance(values.get("postgresql_listen_addresses"), list):
         wanted += [("postgresql_listen_addresses", address) for address in values["postgresql_listen_addresses"]]
@@ -267,12 +347,12 @@ def _listen(values: dict[str, Any], services: list[str], facts: dict[str, Any]) 
     found = []
     for name, address in wanted:
         try:
-            ipaddress.ip_address(address)
+            wish = ipaddress.ip_address(address)
         except ValueError:
             # A name: whether it resolves is checked with the other names.
             continue
-        if address not in own:
-            found.append(problem(name, address, f"this host does not have that address; it has {', '.join(sorted(facts['all_ipv4_addresses']))}"))
+        if wish not in own and not wish.is_loopback and not wish.is_unspecified:
+            found.append(problem(name, address, f"this host does not have that address; it has {', '.join(sorted(map(str, own)))}"))
     return found
 
 
@@ -280,8 +360,9 @@ def _ports(ports: dict[str, dict[str, Any]], report: dict[str, Any]) -> list[str
     found = []
     for variable, wanted in ports.items():
         for listener in report["listeners"]:
-            # Where the unit cannot be seen (a container without SYS_PTRACE), a host that has been set up gets the benefit of the doubt.
-            ours = listener["unit"].startswith(wanted["unit"]) if listener["unit"] else report["installed"]
+            # Where nothing can be seen (a container without SYS_PTRACE), a host that has been set up gets the benefit of the doubt. A program
+            # without a unit is somebody's session.
+            ours = listener["unit"].startswith(wanted["unit"]) if listener["unit"] or listener["program"] else report["installed"]
             if listener["port"] == int(wanted["port"]) and not ours:
                 owner = listener["unit"] or listener["program"] or f"a program of the user {listener['user']}"
                 found.append(problem(variable, wanted["port"], f"the port is in use by {owner}; stop that, or choose another port"))
@@ -305,12 +386,13 @@ def _sizes_beyond_host(values: dict[str, Any], services: list[str], facts: dict[
         except ValueError:
             continue
         if size > facts["memtotal_mb"] * part:
-            found.append(problem(name, values[name], f"the host has {facts['memtotal_mb']} MiB; use at most {int(facts['memtotal_mb'] * part)}MB, or leave it out"))
+            most = int(facts["memtotal_mb"] * part)
+            found.append(problem(name, values[name], f"the host has {facts['memtotal_mb']} MiB; use at most {most}MB, or leave it out"))
     return found
 
 
 def host_problems(
-    values: dict[str, Any], services: list[str], facts: dict[str, Any], report: dict[str, Any], ports: dict[str, dict[str, Any]], now: float
+    values: dict[str, Any], services: list[str], facts: dict[str, Any], report: dict[str, Any], ports: dict[str, dict[str, Any]]
 ) -> list[str]:
     """Check one host against what it is to run.
 
@@ -318,16 +400,16 @@ def host_problems(
         values: the variables that the inventory sets.
         services: what the host runs: mlflow, postgresql, object_store.
         facts: ``ansible_facts``.
-        report: what the module host_report returned.
+        report: what the module host_report saw.
         ports: for each variable with a port, ``port`` and the beginning of the ``unit`` that may use it.
-        now: the controller's time, in seconds since the epoch.
 
     Returns:
         One line for each problem.
     """
-    found = _host_system(services, facts, report, now) + _host_size(services, facts, report)
+    found = _host_system(services, facts, report) + _host_size(values, services, facts, report)
     found += _listen(values, services, facts) + _sizes_beyond_host(values, services, facts) + _ports(ports, report)
-    found += [f"{variable} = {name!r}: this host cannot resolve the name; mend DNS or /etc/hosts, or use an address" for variable, name in report["unresolved"]]
+    for variable, name in report["unresolved"]:
+        found.append(problem(variable, name, "this host cannot resolve the name; mend DNS or /etc/hosts, or use an address"))
     distribution_default = report.get("postgresql_default")
     wanted = str(values.get("postgresql_version") or "")
     if "postgresql" in services and wanted and distribution_default and wanted != distribution_default and not values.get("sources_apt_repositories"):
@@ -345,4 +427,5 @@ def host_problems(
 def host_notices(facts: dict[str, Any]) -> list[str]:
     """Say what is accepted without having been tested."""
     system = (facts["distribution"], facts["distribution_major_version"])
-    return [f"{facts['distribution']} {facts['distribution_version']} shares the code path of Debian, but the tests do not cover it"] if system in UNTESTED else []
+    name = f"{facts['distribution']} {facts['distribution_version']}"
+    return [f"{name} shares the code path of Debian, but the tests do not cover it"] if system in UNTESTED else []

@@ -218,7 +218,10 @@ def skew_problem(skew: float, limit: int) -> str:
     if abs(skew) <= limit:
         return ""
     side = "ahead of" if skew > 0 else "behind"
-    return f"The host's clock is {abs(skew):.0f} s {side} that of the store; S3 refuses requests when they differ by 15 minutes. Run time synchronisation on both."
+    return (
+        f"The host's clock is {abs(skew):.0f} s {side} that of the store; S3 refuses requests when they differ by 15 minutes. "
+        "Run time synchronisation on both."
+    )
 
 
 def lifecycle_rules(rules: list[dict[str, Any]], prefix: str, days: int) -> list[dict[str, Any]] | None:

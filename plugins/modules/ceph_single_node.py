@@ -119,7 +119,7 @@ def cephx_key(secret: bytes, created: int) -> str:
 
     Args:
         secret: 16 random bytes.
-        created: seconds since the epoch.
+        created: nanoseconds since the epoch.
 
     Raises:
         ValueError: the secret does not have 16 bytes.
@@ -128,7 +128,7 @@ def cephx_key(secret: bytes, created: int) -> str:
     """
     if len(secret) != 16:
         raise ValueError("a cephx secret has 16 bytes")
-    return base64.b64encode(struct.pack("<HIIH", 1, created, 0, 16) + secret).decode()
+    return base64.b64encode(struct.pack("<HIIH", 1, *divmod(created, 10**9), 16) + secret).decode()
 
 
 def keyring(entity: str, key: str, caps: dict[str, str] | None = None) -> str:
@@ -268,8 +268,8 @@ class Node:
         with tempfile.TemporaryDirectory(dir=f"{ROOT}/tmp") as work:
             self.own(work)
             everything = {"mon": "allow *", "osd": "allow *", "mgr": "allow *", "mds": "allow *"}
-            admin = keyring("client.admin", cephx_key(os.urandom(16), int(time.time())), everything)
-            own = keyring("mon.", cephx_key(os.urandom(16), int(time.time())), {"mon": "allow *"})
+            admin = keyring("client.admin", cephx_key(os.urandom(16), time.time_ns()), everything)
+            own = keyring("mon.", cephx_key(os.urandom(16), time.time_ns()), {"mon": "allow *"})
             self.write(f"{work}/keyring", own + admin)
             self.run("monmaptool", "--create", "--addv", MONITOR, MONITOR_ADDRESS, "--fsid", self.params["fsid"], f"{work}/monmap")
             self.own(f"{work}/monmap")
@@ -307,7 +307,7 @@ class Node:
             if name not in ("mlops-uuid", "keyring"):
                 os.unlink(os.path.join(folder, name))
         if not os.path.exists(f"{folder}/keyring"):
-            self.write(f"{folder}/keyring", keyring(f"osd.{OSD}", cephx_key(os.urandom(16), int(time.time()))))
+            self.write(f"{folder}/keyring", keyring(f"osd.{OSD}", cephx_key(os.urandom(16), time.time_ns())))
         if not own_uuid:
             own_uuid = str(uuid.uuid4())
             self.write(f"{folder}/mlops-uuid", own_uuid)

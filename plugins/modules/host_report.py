@@ -28,9 +28,14 @@ options:
         description: The name.
         type: str
         required: true
-  marker:
-    description: A path that exists once the host has been set up.
-    type: path
+  markers:
+    description: Paths of which at least one exists once the host has been set up.
+    type: list
+    elements: path
+    required: true
+  controller_time:
+    description: The controller's clock, in seconds since the epoch.
+    type: float
     required: true
 attributes:
   check_mode:
@@ -44,7 +49,8 @@ attributes:
 EXAMPLES = r"""
 - name: Look at the host
   mlops.mlflow.host_report:
-    marker: /opt/mlflow/current
+    markers: [/opt/mlflow/current]
+    controller_time: "{{ now().timestamp() }}"
     names:
       - {variable: mlflow_database_host, name: db.example.org}
   become: true
@@ -68,10 +74,10 @@ report:
       description: Free disk at /, in MiB.
       type: int
     installed:
-      description: Whether the marker exists.
+      description: Whether one of the markers exists.
       type: bool
-    time:
-      description: Seconds since the epoch.
+    clock_skew:
+      description: Seconds that the host's clock is ahead of the controller's.
       type: float
 """
 
@@ -151,7 +157,8 @@ def resolves(name: str) -> bool:
     """Tell whether the host finds an address for a name."""
     try:
         socket.getaddrinfo(name, None)
-    except OSError:
+    except (OSError, UnicodeError):
+        # UnicodeError: a label is empty or too long to ask for.
         return False
     return True
 
@@ -166,7 +173,8 @@ def main() -> None:
                 "default": [],
                 "options": {"variable": {"type": "str", "required": True}, "name": {"type": "str", "required": True}},
             },
-            "marker": {"type": "path", "required": True},
+            "markers": {"type": "list", "elements": "path", "required": True},
+            "controller_time": {"type": "float", "required": True},
         },
         supports_check_mode=True,
     )
@@ -177,8 +185,8 @@ def main() -> None:
             "listeners": listeners(),
             "unresolved": [[each["variable"], each["name"]] for each in module.params["names"] if not resolves(each["name"])],
             "free_mib": disk.f_bavail * disk.f_frsize // (1024 * 1024),
-            "installed": os.path.exists(module.params["marker"]),
-            "time": time.time(),
+            "installed": any(os.path.exists(path) for path in module.params["markers"]),
+            "clock_skew": time.time() - module.params["controller_time"],
         },
     )
 

@@ -129,7 +129,7 @@ GRANTS = (
 )
 
 
-def head_revision(store: str, cache: str) -> str:
+def head_revision(store: str, cache: str, keep: bool) -> str:
     """Return the newest revision among the migrations of the installed MLflow.
 
     Reading them takes a second, so the answer is kept in the environment, which never changes once it is built.
@@ -137,6 +137,7 @@ def head_revision(store: str, cache: str) -> str:
     Args:
         store: tracking or auth.
         cache: file in the environment.
+        keep: whether the file may be written.
 
     Returns:
         The revision's id.
@@ -157,10 +158,11 @@ def head_revision(store: str, cache: str) -> str:
     config = Config()
     config.set_main_option("script_location", os.path.join(package, *MIGRATIONS[store]).replace("%", "%%"))
     known[store] = ScriptDirectory.from_config(config).get_current_head()
-    draft = f"{cache}.{os.getpid()}"
-    with open(draft, "w", encoding="utf-8") as file:
-        json.dump(known, file)
-    os.replace(draft, cache)
+    if keep:
+        draft = f"{cache}.{os.getpid()}"
+        with open(draft, "w", encoding="utf-8") as file:
+            json.dump(known, file)
+        os.replace(draft, cache)
     return known[store]
 
 
@@ -238,7 +240,7 @@ def bring(module: AnsibleModule, store: str, url: str) -> tuple[bool, str, str]:
     except psycopg2.OperationalError as error:
         module.fail_json(msg=f"Cannot connect to the {store} database as its owner: {str(error).strip()}")
     connection.autocommit = True
-    wanted = head_revision(store, os.path.join(sys.prefix, "schema-heads.json"))
+    wanted = head_revision(store, os.path.join(sys.prefix, "schema-heads.json"), not module.check_mode)
     single_role = connection.info.user == role
 
     def state() -> tuple[str, bool]:

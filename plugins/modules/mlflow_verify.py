@@ -75,7 +75,7 @@ table:
 """
 
 import os
-import shlex
+import re
 import tempfile
 import time
 import traceback
@@ -100,7 +100,7 @@ class Checks:
         try:
             yield
         except Exception as error:
-            self.rows.append({"check": name, "ms": round((time.monotonic() - start) * 1000), "failed": f"{type(error).__name__}: {error}"})
+            self.rows.append({"check": name, "ms": round((time.monotonic() - start) * 1000), "failed": "failed"})
             raise
         self.rows.append({"check": name, "ms": round((time.monotonic() - start) * 1000)})
 
@@ -111,10 +111,10 @@ class Checks:
 
 
 def read_environment(path: str) -> dict[str, str]:
-    """Read a file that systemd reads as EnvironmentFile, as far as this collection writes it."""
-    with open(path, encoding="utf-8") as file:
-        words = shlex.split(file.read(), comments=True)
-    return dict(word.split("=", 1) for word in words)
+    """Read a file that systemd reads as EnvironmentFile, as far as this collection writes it: comments, and values in double quotes."""
+    with open(path, encoding="utf-8", newline="") as file:
+        found = re.findall(r'^(\w+)="((?:[^"\\]|\\.)*)"$', file.read(), re.MULTILINE)
+    return {name: re.sub(r'\\([\\"`$])', r"\1", value) for name, value in found}
 
 
 def settings(module: AnsibleModule) -> dict[str, str]:
@@ -210,7 +210,6 @@ def use(checks: Checks, server: dict[str, str], made: dict[str, str]) -> None:
                 return model_input * 2
 
         info = mlflow.pyfunc.log_model(name="model", python_model=Doubler(), pip_requirements=["mlflow"])
-        made["model"] = made["name"]
         version = mlflow.register_model(info.model_uri, made["name"]).version
         mlflow.end_run()
     with checks.step("set an alias"):
@@ -227,8 +226,8 @@ def clean(checks: Checks, module: AnsibleModule, server: dict[str, str], made: d
         from mlflow.tracking import MlflowClient
 
         client = MlflowClient()
-        if "model" in made:
-            client.delete_registered_model(made["model"])
+        if client.search_registered_models(filter_string=f"name = '{made['name']}'"):
+            client.delete_registered_model(made["name"])
         if "experiment" not in made:
             return
         for model in client.search_logged_models([made["experiment"]]):
@@ -259,7 +258,10 @@ def main() -> None:
         supports_check_mode=False,
     )
     os.environ.update(settings(module))
-    server = read_environment(module.params["environment_file"]) if module.params["environment_file"] else {}
+    try:
+        server = read_environment(module.params["environment_file"]) if module.params["environment_file"] else {}
+    except OSError as error:
+        module.fail_json(msg=f"Cannot read environment_file: {error}. Leave it empty when the server is on another host.")
     checks, made, trace, fault = Checks(), {"name": f"mlops-verify-{uuid.uuid4().hex[:12]}"}, None, None
     try:
         use(checks, server, made)
@@ -271,7 +273,7 @@ def main() -> None:
         fault, trace = fault or error, trace or traceback.format_exc()
     if fault is not None:
         step = next(row["check"] for row in checks.rows if "failed" in row)
-        module.fail_json(msg=f"{module.params['tracking_uri']}: could not {step}: {fault}", checks=checks.rows, table=checks.table(), exception=trace)
+        module.fail_json(msg=f"{module.params['tracking_uri']}: could not {step}: {fault}", table=checks.table(), exception=trace)
     module.exit_json(changed=False, checks=checks.rows, table=checks.table())
 
 

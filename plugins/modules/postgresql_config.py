@@ -95,6 +95,15 @@ except ImportError:
     PSYCOPG2_ERROR = traceback.format_exc()
 
 
+# A setting that waited for a restart and was then removed again has its default, in force all the time; PostgreSQL forgets to clear
+# the mark.
+PENDING = """
+SELECT name FROM pg_settings s
+WHERE pending_restart AND NOT (source = 'default' AND NOT EXISTS (SELECT 1 FROM pg_file_settings f WHERE f.name = s.name))
+ORDER BY name
+"""
+
+
 def read(path: str) -> str:
     """Return the file's text, empty when there is none."""
     if not os.path.exists(path):
@@ -206,7 +215,7 @@ def main() -> None:
         # A new session: the one that asked for the reload has the flags of its own start.
         connection.close()
         connection = connect(module)
-        pending = [row[0] for row in query(connection, "SELECT name FROM pg_settings WHERE pending_restart ORDER BY name")]
+        pending = [row[0] for row in query(connection, PENDING)]
     module.exit_json(changed=bool(changed) or stale, diff=diff, pending_restart=pending, running=connection is not None)
 
 

@@ -8,7 +8,7 @@ DOCUMENTATION = r"""
 module: s3_artifact_store
 short_description: Makes and probes the place for MLflow's artifacts on an S3 store
 version_added: 0.1.0
-author: The mlops.mlflow maintainers
+author: The mlops.mlflow maintainers (!UNKNOWN)
 description:
   - With O(state=present) makes the bucket when it is missing, and gives it a rule that aborts uploads which were never completed.
   - With O(state=probed) does with the bucket what MLflow does, list, put, get, multipart upload, ranged read, abort and delete,

@@ -72,10 +72,11 @@ def actions_for(state: dict[str, str], newest: float, started: float) -> list[st
         actions.append("daemon-reload")
     if state.get("UnitFileState") != "enabled":
         actions.append("enable")
-    if state.get("ActiveState") not in ("active", "activating", "reloading"):
-        actions.append("start")
-    elif newest > started:
+    if state.get("ActiveState") in ("active", "activating", "reloading") and newest > started:
         actions.append("restart")
+    elif state.get("ActiveState") not in ("active", "reloading"):
+        # Of a service that is about to start anyway, this waits for the end.
+        actions.append("start")
     return actions
 
 

@@ -14,18 +14,17 @@ from hypothesis import strategies as st
 SECRET = "p@s:s/w%o'r\"d $x\\"
 
 
-@given(st.binary(min_size=16, max_size=16), st.integers(0, 2**32 - 1))
-def test_cephx_key_is_a_header_and_the_secret(secret: bytes, created: int) -> None:
-    raw = base64.b64decode(node.cephx_key(secret, created))
-    assert struct.unpack("<HIIH", raw[:12]) == (1, created, 0, 16)
+@given(st.binary(min_size=16, max_size=16), st.integers(0, 2**32 - 1), st.integers(0, 10**9 - 1))
+def test_cephx_key_is_a_header_and_the_secret(secret: bytes, seconds: int, nanoseconds: int) -> None:
+    raw = base64.b64decode(node.cephx_key(secret, seconds * 10**9 + nanoseconds))
+    assert struct.unpack("<HIIH", raw[:12]) == (1, seconds, nanoseconds, 16)
     assert raw[12:] == secret
 
 
 def test_cephx_key_as_ceph_authtool_writes_it() -> None:
     # A key that `ceph-authtool --gen-print-key` printed.
-    key = "AQD4NuBlAAAAABAA3q2+78r+ur6tvu/e3q2+7w=="
-    raw = base64.b64decode(key)
-    assert node.cephx_key(raw[12:], struct.unpack("<I", raw[2:6])[0]) == key
+    key = "AQC27gBrb/T2BBAA5MVWefGv3rTzE9bZbLkjyw=="
+    assert node.cephx_key(base64.b64decode(key)[12:], 1795223222 * 10**9 + 83293295) == key
 
 
 @pytest.mark.parametrize("secret", [b"", b"short", bytes(17)])

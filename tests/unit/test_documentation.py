@@ -121,6 +121,23 @@ def test_nested_options_are_listed() -> None:
     assert "| `role_tls.mode` | str | `on` | Whether. One of `on`, `off`. |" in text
 
 
+@pytest.mark.parametrize(
+    ("value", "cell"),
+    [
+        ("{{ undef(hint='a password') }}", "none: a password"),
+        ("{{ site_x | default(undef(hint='role_x: a key, the same on every host')) }}", "from the site's plan, else none: a key, the same on every host"),
+        ("{{ site_x | default('' if role_y else undef(hint='role_x: 12 characters')) }}", "from the site's plan, else none: 12 characters"),
+        ("{{ site_x | default('a') }}", "from the site's plan, else `'a'`"),
+        ("{{ 'a very long template' ~ role_y ~ role_z ~ 'that no reader wants' }}", "see [defaults](defaults/main.yml)"),
+        ("", '`""`'),
+        (12, "`12`"),
+    ],
+)
+def test_defaults_are_readable(value: Any, cell: str) -> None:
+    """A template says what it stands for; one that asks for a value says which."""
+    assert generate.default("role_x", {}, {"role_x": value}, "defaults/main.yml") == cell
+
+
 @every_page
 def test_links_lead_somewhere(page: Path) -> None:
     """Every relative link, picture and anchor."""

@@ -19,6 +19,7 @@ def host(cpus: int = 4, memory_mib: int = 16 * 1024, **variables: Any) -> dict[s
         "memtotal_mb": memory_mib,
         "default_ipv4": {"address": "10.0.0.7"},
         "all_ipv4_addresses": ["192.168.1.7", "10.0.0.7"],
+        "all_ipv6_addresses": ["fd00::7"],
     }
     return {"ansible_facts": facts, **variables}
 
@@ -57,10 +58,13 @@ def test_connections_of_a_site_add_up() -> None:
 @pytest.mark.parametrize(
     ("variables", "facts", "address"),
     [
-        ({"mlops_address": "mlflow-1.example.org"}, {}, "mlflow-1.example.org"),
+        ({"mlops_address": "10.9.9.9"}, {}, "10.9.9.9"),
+        ({"mlops_address": "FD00:0::9"}, {}, "fd00::9"),
         ({"mlops_address": ""}, {}, "10.0.0.7"),
         ({}, {}, "10.0.0.7"),
         ({}, {"default_ipv4": {}}, "192.168.1.7"),
+        ({}, {"default_ipv4": {}, "default_ipv6": {"address": "fd00::8"}}, "fd00::8"),
+        ({}, {"default_ipv4": {}, "all_ipv4_addresses": []}, "fd00::7"),
     ],
 )
 def test_the_address_of_a_host(variables: dict[str, Any], facts: dict[str, Any], address: str) -> None:
@@ -68,6 +72,21 @@ def test_the_address_of_a_host(variables: dict[str, Any], facts: dict[str, Any],
     variables = host(**variables)
     variables["ansible_facts"] |= facts
     assert FILTERS["host_address"](variables) == address
+
+
+@pytest.mark.parametrize("address", ["mlflow-1.example.org", "10.0.0.0/8", "10.0.0"])
+def test_the_address_of_a_host_is_no_name(address: str) -> None:
+    """PostgreSQL's access list and certificates need an address; the line says where the other thing came from."""
+    with pytest.raises(AnsibleFilterError, match=f"^mlops_address = '{address}' of one.example.org: use an IP address of the host\\b"):
+        FILTERS["host_address"](host(mlops_address=address, inventory_hostname="one.example.org"))
+
+
+def test_a_host_without_any_address() -> None:
+    """The same line; a traceback would help nobody."""
+    bare = host(inventory_hostname="one")
+    bare["ansible_facts"] |= {"default_ipv4": {}, "all_ipv4_addresses": [], "all_ipv6_addresses": []}
+    with pytest.raises(AnsibleFilterError, match="^mlops_address = '' of one: "):
+        FILTERS["host_address"](bare)
 
 
 def test_the_address_of_a_host_without_a_route_that_never_had_the_fact() -> None:
@@ -81,9 +100,11 @@ def test_clients_come_over_tls_unless_they_are_the_host_itself() -> None:
     """One entry for each, for its address alone."""
     entries = FILTERS["client_hba"](["127.0.0.1", "10.0.0.8"], ["mlflow", "mlflow_auth"], ["mlflow", "mlflow_owner"])
     assert [(entry["type"], entry["address"], entry["method"]) for entry in entries] == [
-        ("host", "127.0.0.1/32", "scram-sha-256"),
-        ("hostssl", "10.0.0.8/32", "scram-sha-256"),
+        ("host", "127.0.0.1", "scram-sha-256"),
+        ("hostssl", "10.0.0.8", "scram-sha-256"),
     ]
+    written = FILTERS["postgresql_hba"](entries)
+    assert " 127.0.0.1/32 scram" in written and " 10.0.0.8/32 scram" in written
     for entry in entries:
         assert postgresql.hba_problem(entry) is None
         assert (entry["databases"], entry["users"]) == (["mlflow", "mlflow_auth"], ["mlflow", "mlflow_owner"])

@@ -98,6 +98,23 @@ def test_hba_words_keep_their_meaning(word: str) -> None:
     assert read_hba_line(postgresql.render_hba([{"databases": [word], "address": "samenet"}]).splitlines()[1])[1] == word
 
 
+@pytest.mark.parametrize(
+    ("address", "written"),
+    [
+        ("10.1.2.3", "10.1.2.3/32"),
+        ("fd00::1", "fd00::1/128"),
+        ("10.0.0.0/255.0.0.0", "10.0.0.0/8"),
+        ("10.0.0.0/8", "10.0.0.0/8"),
+        ("samehost", "samehost"),
+    ],
+)
+def test_hba_addresses_get_their_mask(address: str, written: str) -> None:
+    """PostgreSQL refuses a single address without one; what the check accepts must load."""
+    entry = {"address": address}
+    assert postgresql.hba_problem(entry) is None
+    assert read_hba_line(postgresql.render_hba([entry]).splitlines()[1])[3] == written
+
+
 @given(TEXT.filter(bool), TEXT.filter(bool))
 def test_hba_names_stay_one_field(database: str, user: str) -> None:
     """A blank, a comma, a hash sign or a quote in a name opens nothing else."""
@@ -140,6 +157,10 @@ def test_valid_hba_entries(entry: dict[str, Any]) -> None:
         ({"type": "host", "address": ""}, "address is missing"),
         ({"address": "db.example.org"}, "address 'db.example.org' is no network in CIDR form"),
         ({"address": "10.0.0.1/8"}, "address '10.0.0.1/8' is no network in CIDR form such as 10.0.0.0/8 (10.0.0.1/8 has host bits set)"),
+        ({"address": 10}, "address 10 is no network in CIDR form such as 10.0.0.0/8 (put it in quotes)"),
+        ({"databases": [], "address": "samenet"}, "databases is []; use a list of names, or leave it out for all"),
+        ({"databases": "mlflow", "address": "samenet"}, "databases is 'mlflow'; use a list of names, or leave it out for all"),
+        ({"type": "local", "users": "all"}, "users is 'all'; use a list of names"),
         ({"address": "0.0.0.0/0"}, "address '0.0.0.0/0' is the whole world; name the networks of the clients"),
         ({"address": "::/0"}, "address '::/0' is the whole world"),
     ],
@@ -155,6 +176,7 @@ def test_hba_problems_say_what_would_be_right(entry: Any, problem: str) -> None:
         ("db.example.org", "db.example.org:5432", {}),
         ("10.0.0.7", "10.0.0.7:5432", {}),
         ("fd00::7", "[fd00::7]:5432", {}),
+        ("[::1]", "[::1]:5432", {}),
         ("/var/run/postgresql", ":5432", {"host": ["/var/run/postgresql"]}),
     ],
 )

@@ -20,6 +20,7 @@ SWALLOWED = re.compile(r"ignore_errors\s*:|failed_when:\s*false|\|\|\s*true\b", 
 GROUPS = re.compile(r"\bgroup_names\b|\bin groups\b|\bgroups\s*(\[|\||\.\w)|[\"']groups[\"']")
 SITE_VARIABLE = re.compile(r"(?<![\w./-])site_\w+(?!\s*\|\s*(ansible\.builtin\.)?(default|d)\()\b")
 ROLE_CALLS = ("include_role", "import_role")
+CONTENTS = re.compile(r"(ansible\.builtin\.)?(import|include)_\w+")
 
 
 def every_role(test: Any) -> Any:
@@ -54,10 +55,15 @@ def defaults(role: Path) -> dict[str, Any]:
     return (load(path) or {}) if path.exists() else {}
 
 
+def only_imports(path: Path) -> bool:
+    """Tell whether every task of a file leads to another file or role."""
+    return all(any(CONTENTS.fullmatch(key) for key in task) for task in tasks(load(path)))
+
+
 def is_contents(path: Path) -> bool:
-    """Tell whether a task file is an entry point of its role: a table of contents."""
+    """Tell whether a task file is a table of contents: main.yml, and other entry points of a role that do no work of their own."""
     spec = path.parent.parent / "meta/argument_specs.yml"
-    return path.stem == "main" or (spec.exists() and path.stem in load(spec)["argument_specs"])
+    return path.stem == "main" or (spec.exists() and path.stem in load(spec)["argument_specs"] and only_imports(path))
 
 
 def is_literal(value: Any) -> bool:
@@ -169,15 +175,34 @@ def test_internal_names_say_so(role: Path) -> None:
 @every_role
 def test_the_parts_that_each_role_has(role: Path) -> None:
     """A reader finds the same files in every role."""
-    for part in ("README.md", "tasks/main.yml", "meta/argument_specs.yml"):
+    for part in ("README.md", "tasks/main.yml", "meta/argument_specs.yml", "meta/main.yml"):
         assert (role / part).is_file(), part
 
 
 @every_task_file
 def test_task_files_are_short(path: Path) -> None:
-    """An entry point is a table of contents; the others are one topic each."""
+    """A table of contents is seen at a glance; the others are one topic each."""
     limit = 30 if is_contents(path) else 100
     assert len(path.read_text(encoding="utf-8").splitlines()) <= limit
+
+
+@every_role
+def test_main_is_a_table_of_contents(role: Path) -> None:
+    """The first file that a reader opens shows the order of things, and does none of them."""
+    assert only_imports(role / "tasks/main.yml")
+
+
+def test_work_is_no_table_of_contents(tmp_path: Path) -> None:
+    """An entry point counts by what is in it, whatever it is called."""
+    (tmp_path / "meta").mkdir()
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "meta/argument_specs.yml").write_text("argument_specs: {main: {}, start: {}}\n", encoding="utf-8")
+    path, other = tmp_path / "tasks/start.yml", tmp_path / "tasks/other.yml"
+    imports = "- {name: A, ansible.builtin.import_tasks: a.yml}\n- {name: B, ansible.builtin.include_role: {name: b}}\n"
+    for content, expected in ((imports, True), (imports + "- {name: C, ansible.builtin.command: c}\n", False)):
+        path.write_text(content, encoding="utf-8")
+        other.write_text(content, encoding="utf-8")
+        assert (is_contents(path), is_contents(other)) == (expected, False)
 
 
 @every_task_file

@@ -80,6 +80,16 @@ def test_allowed_hosts_come_with_and_without_the_port() -> None:
     assert server.allowed_hosts(["localhost", "10.0.0.7"], 5000) == ["localhost", "localhost:5000", "10.0.0.7", "10.0.0.7:5000"]
 
 
+def test_allowed_hosts_take_a_name_in_capitals_and_in_lower_case() -> None:
+    """Some clients send the name as the user wrote it, others in lower case."""
+    assert server.allowed_hosts(["MLflow.Example.ORG"], 80) == [
+        "MLflow.Example.ORG",
+        "MLflow.Example.ORG:80",
+        "mlflow.example.org",
+        "mlflow.example.org:80",
+    ]
+
+
 def test_allowed_hosts_write_ipv6_as_urls_do() -> None:
     """With brackets, and not twice."""
     assert server.allowed_hosts(["fd00::7", "[::1]"], 5000) == ["[fd00::7]", "[fd00::7]:5000", "[::1]", "[::1]:5000"]

@@ -20,7 +20,7 @@ START = 1_700_000_000.0
         ({"NeedDaemonReload": "yes"}, START + 60, ["daemon-reload", "restart"]),
         ({"UnitFileState": "disabled"}, START - 60, ["enable"]),
         ({"UnitFileState": "disabled"}, START + 60, ["enable", "restart"]),
-        ({"ActiveState": "activating"}, START - 60, []),
+        ({"ActiveState": "activating"}, START - 60, ["start"]),
         ({"ActiveState": "activating"}, START + 60, ["restart"]),
         ({"ActiveState": "reloading"}, START + 60, ["restart"]),
         ({"ActiveState": "inactive"}, START - 60, ["start"]),

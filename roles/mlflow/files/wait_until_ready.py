@@ -6,6 +6,7 @@ Runs as ExecStartPost, with the server's environment. /health is no help: it is 
 
 import base64
 import os
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -41,4 +42,7 @@ def ready():
 
 
 while not ready():
+    # When the server has died there is nothing to wait for, and systemd is to start it again.
+    if not os.path.exists(f"/proc/{os.environ['MAINPID']}"):
+        sys.exit("the server ended before it was ready")
     time.sleep(0.2)

@@ -1,0 +1,118 @@
+"""The MLflow service as the role leaves it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import urllib.error
+import urllib.request
+from typing import Any
+
+import pytest
+
+
+def answer(site: dict[str, Any], path: str, host: str = "", password: str | None = "") -> tuple[int, str]:
+    """Ask the server over the network; ``password`` None is no login at all, empty is the administrator's own."""
+    request = urllib.request.Request(f"http://{site['mlflow']}:5000{path}")
+    if host:
+        request.add_header("Host", host)
+    if password is not None:
+        token = base64.b64encode(f"admin:{password or site['admin_password']}".encode()).decode()
+        request.add_header("Authorization", f"Basic {token}")
+    try:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30) as reply:
+            return reply.status, reply.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+EXPERIMENT = "/api/2.0/mlflow/experiments/get?experiment_id=0"
+
+
+def test_answers_from_its_database(site: dict[str, Any]) -> None:
+    """With the awkward password, over the network."""
+    status, body = answer(site, EXPERIMENT)
+    assert (status, json.loads(body)["experiment"]["name"]) == (200, "Default")
+
+
+@pytest.mark.parametrize("password", [None, "wrong-password-1"])
+def test_wants_a_password(site: dict[str, Any], password: str | None) -> None:
+    """Basic-auth is on by default."""
+    assert answer(site, EXPERIMENT, password=password)[0] == 401
+
+
+def test_knows_its_names_and_no_others(site: dict[str, Any]) -> None:
+    """A browser that was sent here under a foreign name gets nothing."""
+    assert answer(site, EXPERIMENT, host=site["name"])[0] == 200
+    assert answer(site, EXPERIMENT, host=site["name"].lower() + ":5000")[0] == 200
+    assert answer(site, EXPERIMENT, host="evil.example.org")[0] == 403
+
+
+def test_starts_by_itself(mlflow: Any) -> None:
+    """Running, enabled, and as its own user."""
+    service = mlflow.service("mlflow")
+    assert service.is_running and service.is_enabled
+    assert mlflow.check_output("ps -o user= -p $(systemctl show -P MainPID mlflow)").strip() == "mlflow"
+
+
+def test_is_confined(mlflow: Any) -> None:
+    """systemd's own measure of what the service could do."""
+    exposure = mlflow.check_output("systemd-analyze security mlflow.service --no-pager | grep -o 'level for mlflow.service: [0-9.]*'")
+    assert float(exposure.rsplit(" ", 1)[1]) <= 2.0
+
+
+def test_confinement_is_in_force(mlflow: Any) -> None:
+    """Not only written down: the service's own view of the file system is read-only, and nobody's home is there."""
+    code = (
+        "import os; print(os.access('/etc', os.W_OK), os.access('/opt/mlflow', os.W_OK),"
+        " os.path.exists('/home/admin'), os.access('/var/lib/mlflow', os.W_OK))"
+    )
+    pid = mlflow.check_output("systemctl show -P MainPID mlflow")
+    seen = mlflow.check_output(f"nsenter --target {pid} --mount runuser -u mlflow -- python3 -c %s", code)
+    assert seen == "False False False True"
+
+
+@pytest.mark.parametrize(
+    ("path", "owner", "group", "mode"),
+    [
+        ("/etc/mlflow", "root", "mlflow", 0o750),
+        ("/etc/mlflow/mlflow.env", "root", "root", 0o600),
+        ("/etc/mlflow/basic_auth.ini", "root", "mlflow", 0o640),
+        ("/var/lib/mlflow", "mlflow", "mlflow", 0o750),
+    ],
+)
+def test_files_are_closed(mlflow: Any, path: str, owner: str, group: str, mode: int) -> None:
+    """Who may read what."""
+    file = mlflow.file(path)
+    assert (file.user, file.group, file.mode) == (owner, group, mode)
+
+
+@pytest.mark.parametrize("service", ["mlflow", "postgresql", "object_store"])
+class TestSecrets:
+    """The secrets, as they are, in a URL and in base64, are where they must be and nowhere else."""
+
+    def test_search_finds_them_where_they_are(self, connect: Any, service: str) -> None:
+        """The search itself works: the environment file has them."""
+        if service == "mlflow":
+            assert connect(service).run("grep -qFf /root/secrets /etc/mlflow/mlflow.env").rc == 0
+
+    def test_not_in_the_process_list(self, connect: Any, service: str) -> None:
+        """No command line shows one."""
+        assert connect(service).run("ps -eww -o args | grep -Ff /root/secrets").stdout == ""
+
+    def test_not_in_units(self, connect: Any, service: str) -> None:
+        """No unit file has one."""
+        assert connect(service).run("grep -rlFf /root/secrets /etc/systemd /run/systemd /usr/lib/systemd").stdout == ""
+
+    def test_not_in_logs(self, connect: Any, service: str) -> None:
+        """Neither the journal nor a log file has one."""
+        assert connect(service).run("journalctl --no-pager --output cat | grep -Ff /root/secrets").stdout == ""
+        assert connect(service).run("grep -rlFf /root/secrets /var/log --exclude-dir=journal").stdout == ""
+
+    def test_not_in_files_that_everybody_reads(self, connect: Any, service: str) -> None:
+        """Wherever the file is."""
+        search = (
+            "find / -xdev -type f -perm -o=r -size -20M -not -path '/proc/*' -not -path '/sys/*' -not -path '/usr/*' -not -path '*/site-packages/*' -print0"
+            " | xargs -0 grep -lFf /root/secrets"
+        )
+        assert connect(service).run(search).stdout == ""

@@ -1,0 +1,164 @@
+"""The parts of the modules that need no server: host_report, mlflow_verify and mlflow_schema."""
+
+from __future__ import annotations
+
+import configparser
+import importlib.machinery
+import importlib.util
+import json
+import os
+import pwd
+import socket
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.mlops.mlflow.plugins.module_utils import server
+from ansible_collections.mlops.mlflow.plugins.modules import host_report, mlflow_schema, mlflow_verify
+from hypothesis import given
+from hypothesis import strategies as st
+
+PASSWORD = "p@s:s/w%o'r\"d $x\\"
+NAMES = st.from_regex(r"[A-Z_][A-Z0-9_]{0,20}", fullmatch=True)
+VALUES = st.text(st.one_of(st.characters(codec="utf-8", exclude_characters="\0"), st.sampled_from("\n\\\"'`$%# =A")), min_size=1)
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "unit"),
+    [
+        ("0::/system.slice/mlflow.service\n", "mlflow.service"),
+        ("0::/system.slice/system-postgresql.slice/postgresql@17-main.service\n", "postgresql@17-main.service"),
+        ("0::/user.slice/user-1000.slice/user@1000.service/app.slice/dev.service\n", "dev.service"),
+        ("0::/system.slice/docker.service/child\n", "docker.service"),
+        ("12:cpu:/\n1:name=systemd:/system.slice/mlflow.service\n", "mlflow.service"),
+        ("0::/user.slice/user-0.slice/session-3.scope\n", ""),
+        ("0::/init.scope\n", ""),
+        ("", ""),
+    ],
+)
+def test_the_unit_of_a_process(cgroup: str, unit: str) -> None:
+    """The innermost service, by both versions of cgroups."""
+    assert host_report.unit_of(cgroup) == unit
+
+
+@pytest.mark.parametrize(("family", "address"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
+def test_a_listening_socket_is_seen(family: int, address: str) -> None:
+    """With its port, user and program; the port of a client, or of a socket that was closed, is not."""
+    with socket.socket(family) as listening, socket.socket(family) as client:
+        try:
+            listening.bind((address, 0))
+        except OSError:
+            pytest.skip(f"this machine has no {address}")
+        listening.listen()
+        client.connect(listening.getsockname())
+        port, other = listening.getsockname()[1], client.getsockname()[1]
+        found = {each["port"]: each for each in host_report.listeners()}
+        program = Path("/proc/self/comm").read_text(encoding="utf-8").strip()
+        assert found[port] == {"port": port, "user": pwd.getpwuid(os.getuid()).pw_name, "unit": found[port]["unit"], "program": program}
+        assert other not in found
+    assert port not in {each["port"] for each in host_report.listeners()}
+
+
+def test_what_cannot_be_read_is_empty(tmp_path: Path) -> None:
+    """A process that has gone, and a user that the host does not know."""
+    assert host_report.text(str(tmp_path / "gone")) == ""
+    assert host_report.user_name(os.getuid()) == pwd.getpwuid(os.getuid()).pw_name
+    assert host_report.user_name(3_999_999_999) == "3999999999"
+
+
+@pytest.mark.parametrize(("name", "expected"), [("localhost", True), ("127.0.0.1", True), ("a..b", False), ("x" * 70, False)])
+def test_names_resolve_or_do_not(name: str, expected: bool) -> None:
+    """A name that nobody can ask for is one that does not resolve, and no traceback."""
+    assert host_report.resolves(name) is expected
+
+
+def read(folder: Path, variables: dict[str, Any]) -> dict[str, str]:
+    """Return what mlflow_verify reads from the file that the role mlflow would write."""
+    path = folder / "mlflow.env"
+    header = "# Written by a role; what's after a \"#\" does not count.\n# OLD=\"1\"\n"
+    path.write_text(header + server.environment_file(variables), encoding="utf-8", newline="")
+    return mlflow_verify.read_environment(str(path))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [PASSWORD, "\\", '"', "'", "$HOME", "`id`", "a\nb", 'a\nB="c"\nd', "a\\\nb", "a\r\nb", "\\n", "\\$", " padded ", "# no comment", "x=y", "%h", "é"],
+)
+def test_awkward_values_are_read_as_they_were_written(tmp_path: Path, value: str) -> None:
+    """The store is looked into with the server's own key, whatever is in it."""
+    assert read(tmp_path, {"BEFORE": "1", "NAME": value, "ZLAST": "2"}) == {"BEFORE": "1", "NAME": value, "ZLAST": "2"}
+
+
+@given(variables=st.dictionaries(NAMES, VALUES))
+def test_any_value_is_read_as_it_was_written(tmp_path_factory: pytest.TempPathFactory, variables: dict[str, str]) -> None:
+    """The reader and the writer agree."""
+    assert read(tmp_path_factory.mktemp("environment"), variables) == variables
+
+
+def test_an_environment_without_variables(tmp_path: Path) -> None:
+    """Comments only."""
+    assert read(tmp_path, {}) == {}
+
+
+def test_the_table_of_checks() -> None:
+    """Aligned, with times; a step that fails says so; why is in the module's message."""
+    checks = mlflow_verify.Checks()
+    assert checks.table() == []
+    with checks.step("log"):
+        pass
+    with pytest.raises(RuntimeError, match="no route"), checks.step("load the model"):
+        raise RuntimeError("no route")
+    assert [(row["check"], row.get("failed")) for row in checks.rows] == [("log", None), ("load the model", "failed")]
+    for row, milliseconds in zip(checks.rows, (7, 1234)):
+        row["ms"] = milliseconds
+    assert checks.table() == [
+        "log                  7 ms  ok",
+        "load the model    1234 ms  failed",
+    ]
+
+
+def test_the_clients_settings() -> None:
+    """Credentials and CA only where there are some: an empty user would be sent, an empty CA file would not be found."""
+    params = {"tracking_uri": "http://h:5000", "username": "", "password": "", "ca_file": "", "multipart": False}
+    bare = mlflow_verify.settings(types.SimpleNamespace(params=params))
+    assert bare["MLFLOW_TRACKING_URI"] == "http://h:5000" and bare["MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD"] == "false"
+    assert not {"MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE"} & set(bare)
+    params |= {"username": "admin", "password": PASSWORD, "ca_file": "/ca.pem"}
+    full = mlflow_verify.settings(types.SimpleNamespace(params=params))
+    assert (full["MLFLOW_TRACKING_USERNAME"], full["MLFLOW_TRACKING_PASSWORD"]) == ("admin", PASSWORD)
+    assert full["REQUESTS_CA_BUNDLE"] == full["AWS_CA_BUNDLE"] == "/ca.pem"
+
+
+def test_the_newest_revision_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each store's own migrations, asked once; the other store's answer stays in the file."""
+    asked = []
+
+    class Config:
+        """As much of Alembic's configuration as is used, kept as Alembic keeps it."""
+
+        def set_main_option(self, name: str, value: str) -> None:
+            """Remember the folder."""
+            parser = configparser.ConfigParser()
+            parser["alembic"] = {name: value}
+            self.folder = parser["alembic"]["script_location"]
+
+    def from_config(config: Config) -> Any:
+        asked.append(config.folder)
+        return types.SimpleNamespace(get_current_head=lambda: f"head of {config.folder}")
+
+    spec = importlib.machinery.ModuleSpec("mlflow", None, origin=str(tmp_path / "100%/mlflow/__init__.py"))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
+    monkeypatch.setitem(sys.modules, "alembic", types.SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "alembic.config", types.SimpleNamespace(Config=Config))
+    directory = types.SimpleNamespace(from_config=from_config)
+    monkeypatch.setitem(sys.modules, "alembic.script", types.SimpleNamespace(ScriptDirectory=directory))
+    cache = tmp_path / "heads.json"
+    package = f"{tmp_path}/100%/mlflow"
+    heads = {"tracking": f"head of {package}/store/db_migrations", "auth": f"head of {package}/server/auth/db/migrations"}
+    for dummy in range(2):
+        assert {store: mlflow_schema.head_revision(store, str(cache), True) for store in heads} == heads
+    assert len(asked) == 2
+    assert json.loads(cache.read_text(encoding="utf-8")) == heads
+    assert os.listdir(tmp_path) == ["heads.json"], "no draft stays"
