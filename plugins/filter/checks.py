@@ -17,6 +17,9 @@ from jinja2 import Undefined
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 
+# Variables of the playbooks, not of a role.
+SITE_VARIABLES = {"mlops_address": {"type": "str"}, "mlops_secrets_folder": {"type": "path"}}
+
 # The variable with each service's port, its default, and the beginning of the names of the units that may have it.
 PORTS = {
     "mlflow": ("mlflow_port", 5000, "mlflow"),
@@ -65,7 +68,7 @@ def given(host: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     Returns:
         Names and values, and a problem for each value that cannot be evaluated; none before there are facts, as it may need them.
     """
-    prefixes = tuple(f"{path.name}_" for path in ROLES.iterdir())
+    prefixes = ("mlops_", *(f"{path.name}_" for path in ROLES.iterdir()))
     values, problems = {}, []
     for name in host:
         if name.startswith(prefixes):
@@ -77,10 +80,17 @@ def given(host: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     return values, problems
 
 
-def input_problems(host: dict[str, Any]) -> list[str]:
+def input_problems(host: dict[str, Any], artifacts_destination: str = "") -> list[str]:
     """See ``preflight.input_problems``."""
     values, problems = given(host)
-    problems += preflight.input_problems(values, known_variables(), sorted(path.name for path in ROLES.iterdir()), locks())
+    known = known_variables() | SITE_VARIABLES
+    problems += preflight.input_problems(values, known, sorted(path.name for path in ROLES.iterdir()) + ["mlops"], locks(), artifacts_destination)
+    for name in ("pki_certificate_file", "pki_key_file", "pki_ca_file"):
+        if values.get(name) and not Path(values[name]).is_file():
+            problems.append(preflight.problem(name, values[name], "there is no such file on the controller; use an absolute path, or leave it out"))
+    for path in values["sources_ca_files"] if isinstance(values.get("sources_ca_files"), list) else []:
+        if not Path(str(path)).is_file():
+            problems.append(preflight.problem("sources_ca_files", path, "there is no such file on the controller; use an absolute path"))
     # The role would take a missing file for the wish to have no lock.
     lock = values.get("mlflow_lock_file")
     if lock and not Path(lock).is_file():
@@ -116,19 +126,21 @@ def is_address(name: str) -> bool:
     return True
 
 
-def host_problems(host: dict[str, Any], services: list[str], report: dict[str, Any]) -> list[str]:
+def host_problems(host: dict[str, Any], services: list[str], report: dict[str, Any], connections: int = 0, artifacts_destination: str = "") -> list[str]:
     """See ``preflight.host_problems``; and what ``input_problems`` says only now that there are facts.
 
     Args:
         host: the host's variables.
         services: what it runs.
         report: what host_report registered, or that it could not.
+        connections: what the pools of all MLflow hosts can open, with the reserve.
+        artifacts_destination: where artifacts go when the inventory does not say.
     """
     if report.get("unreachable") or "distribution" not in (host.get("ansible_facts") or {}):
         return ["this host cannot be reached by SSH: see the line UNREACHABLE above, and mend ansible_host, ansible_user or the key"]
     report = report["report"]
     values, facts = given(host)[0], host["ansible_facts"]
-    late = [line for line in input_problems(host) if line not in (host.get("__preflight_problems") or [])]
+    late = [line for line in input_problems(host, artifacts_destination) if line not in (host.get("__preflight_problems") or [])]
     ports = {}
     for service in services:
         variable, default, unit = PORTS[service]
@@ -138,7 +150,7 @@ def host_problems(host: dict[str, Any], services: list[str], report: dict[str, A
     defaults = ROLES / "postgresql" / "vars" / f"{facts['distribution']}_{facts['distribution_major_version']}.yml"
     if defaults.exists():
         report = {**report, "postgresql_default": yaml.safe_load(defaults.read_text(encoding="utf-8"))["__postgresql_distribution_version"]}
-    return late + preflight.host_problems(values, services, facts, report, ports)
+    return late + preflight.host_problems(values, services, facts, report, ports, int(connections))
 
 
 def host_notices(host: dict[str, Any]) -> list[str]:

@@ -27,7 +27,10 @@ def site_connections(hosts: list[dict[str, Any]]) -> int:
     """
     each = []
     for host in hosts:
-        facts = host["ansible_facts"]
+        facts = host.get("ansible_facts") or {}
+        if "processor_vcpus" not in facts:
+            # Not looked at yet, or unreachable; preflight reports that.
+            continue
         each.append(
             sizing.mlflow_connections(
                 int(host.get("mlflow_workers") or sizing.mlflow_workers(facts["processor_vcpus"], facts["memtotal_mb"])),
@@ -56,6 +59,20 @@ def host_address(host: dict[str, Any]) -> str:
         return str(ipaddress.ip_address(address))
     except ValueError as error:
         raise AnsibleFilterError(f"mlops_address = {address!r} of {host.get('inventory_hostname')}: use an IP address of the host") from error
+
+
+def object_store_url(host: dict[str, Any]) -> str:
+    """The URL of the S3 gateway that the role object_store runs on a host.
+
+    Args:
+        host: its variables.
+
+    Returns:
+        ``https://address:port``, or http where TLS is turned off.
+    """
+    address = host_address(host)
+    scheme = "https" if str(host.get("object_store_tls", True)).lower() in ("true", "yes", "on", "1") else "http"
+    return f"{scheme}://{f'[{address}]' if ':' in address else address}:{host.get('object_store_port') or 7480}"
 
 
 def client_hba(addresses: list[str], databases: list[str], users: list[str]) -> list[dict[str, Any]]:
@@ -102,6 +119,7 @@ class FilterModule:
             "environment_file": server.environment_file,
             "host_address": host_address,
             "mlflow_workers": mlflow_workers,
+            "object_store_url": object_store_url,
             "postgresql_conf": postgresql.render_conf,
             "postgresql_hba": postgresql.render_hba,
             "postgresql_memory": postgresql_memory,

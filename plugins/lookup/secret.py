@@ -82,6 +82,8 @@ def read_or_make(folder: str, name: str, length: int) -> str:
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
                 file.write(value + "\n")
+                file.flush()
+                os.fsync(file.fileno())
             os.link(draft, path)
         except FileExistsError:
             pass

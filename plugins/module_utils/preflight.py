@@ -48,6 +48,29 @@ OWN_VARIABLE = {
     "MLFLOW_WORKERS": "mlflow_workers",
 }
 
+# Settings of PostgreSQL that have a variable of their own, and those that are sizes of memory.
+OWN_SETTINGS = ("listen_addresses", "max_connections", "port", "shared_buffers", "work_mem")
+MEMORY_SETTINGS = ("autovacuum_work_mem", "effective_cache_size", "logical_decoding_work_mem", "maintenance_work_mem", "temp_buffers", "wal_buffers")
+
+# Variables that playbooks/site.yml fills from those of the role mlflow: what an inventory says would not count.
+MAPPED = {
+    "artifact_store_destination": "mlflow_artifacts_destination",
+    "artifact_store_endpoint_url": "mlflow_s3_endpoint_url",
+    "artifact_store_region": "mlflow_s3_region",
+    "artifact_store_access_key_id": "mlflow_s3_access_key_id",
+    "artifact_store_secret_access_key": "mlflow_s3_secret_access_key",
+    "artifact_store_ca_file": "mlflow_s3_ca_file",
+    "mlflow_schema_host": "mlflow_database_host",
+    "mlflow_schema_port": "mlflow_database_port",
+    "mlflow_schema_parameters": "mlflow_database_parameters",
+    "mlflow_schema_tracking_database": "mlflow_database_name",
+    "mlflow_schema_auth_database": "mlflow_database_auth_name",
+    "mlflow_schema_owner_user": "mlflow_database_owner_user",
+    "mlflow_schema_owner_password": "mlflow_database_owner_password",
+    "mlflow_schema_server_user": "mlflow_database_user",
+    "mlflow_schema_secure_logging": "mlflow_secure_logging",
+}
+
 _SECRET = re.compile(r"password|secret|passphrase|_key$")
 
 
@@ -80,13 +103,33 @@ def unknown_variables(names: list[str], known: set[str], prefixes: list[str]) ->
 
 def _memory(values: dict[str, Any]) -> list[str]:
     found = []
-    for name in ("postgresql_shared_buffers", "postgresql_work_mem"):
-        if name in values:
-            try:
-                sizing.parse_memory(values[name])
-            except ValueError as error:
-                found.append(problem(name, values[name], str(error)))
+    for name, value in _memory_settings(values).items():
+        try:
+            sizing.parse_memory(value)
+        except ValueError as error:
+            found.append(problem(name, value, str(error)))
     return found
+
+
+def _memory_settings(values: dict[str, Any]) -> dict[str, Any]:
+    """The memory sizes in a host's variables: two variables, and what is in postgresql_settings."""
+    settings = values.get("postgresql_settings")
+    found = {name: values[name] for name in ("postgresql_shared_buffers", "postgresql_work_mem") if name in values}
+    for name in MEMORY_SETTINGS:
+        if isinstance(settings, dict) and name in settings and str(settings[name]) != "-1":
+            found[f"postgresql_settings.{name}"] = settings[name]
+    return found
+
+
+def _settings(values: dict[str, Any]) -> list[str]:
+    settings = values.get("postgresql_settings")
+    if not isinstance(settings, dict):
+        return []
+    return [
+        problem(f"postgresql_settings.{name}", settings[name], f"set postgresql_{name} instead, from which other values follow")
+        for name in OWN_SETTINGS
+        if name in settings
+    ]
 
 
 def _number(values: dict[str, Any], name: str, low: float, high: float, what: str) -> list[str]:
@@ -103,6 +146,9 @@ def _numbers(values: dict[str, Any]) -> list[str]:
     found = []
     for name in ("mlflow_port", "postgresql_port", "object_store_port", "mlflow_database_port"):
         found += _number(values, name, 1, 65535, "a TCP port is a number from 1 to 65535")
+    for name in ("mlflow_port", "postgresql_port"):
+        if not found and int(values.get(name, 5000)) < 1024:
+            found.append(problem(name, values[name], "the service runs without privileges; use a port from 1024 to 65535"))
     found += _number(values, "mlflow_workers", 1, 512, "use a number from 1 to 512, or leave it out")
     found += _number(values, "postgresql_max_connections", 10, 262143, "use a number from 10 to 262143, or leave it out")
     found += _number(values, "postgresql_memory_share", 0.01, 1.0, "use a part of the memory above 0 and at most 1, such as 0.5")
@@ -148,7 +194,7 @@ def is_http_url(url: str) -> bool:
         return False
 
 
-def _artifacts(values: dict[str, Any]) -> list[str]:
+def _artifacts(values: dict[str, Any], planned: str) -> list[str]:
     found = []
     destination = values.get("mlflow_artifacts_destination")
     if destination is not None and not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/\S*)?|/\S+", str(destination)):
@@ -163,7 +209,7 @@ def _artifacts(values: dict[str, Any]) -> list[str]:
                 "mlflow_s3_endpoint_url: its value is not shown; keys do not belong into it, but into mlflow_s3_access_key_id and "
                 "mlflow_s3_secret_access_key"
             )
-        elif destination is None:
+        elif destination is None and not planned.startswith("s3://"):
             found.append(problem("mlflow_s3_endpoint_url", endpoint, "set mlflow_artifacts_destination too, such as s3://bucket/prefix"))
     pair = ("mlflow_s3_access_key_id", "mlflow_s3_secret_access_key")
     given = [name for name in pair if values.get(name)]
@@ -201,6 +247,11 @@ def _access(values: dict[str, Any]) -> list[str]:
     password = values.get("mlflow_admin_password")
     if auth == "basic" and password is not None and len(str(password)) < ADMIN_PASSWORD_LENGTH:
         found.append(problem("mlflow_admin_password", password, f"MLflow wants {ADMIN_PASSWORD_LENGTH} characters or more"))
+    for name in sorted(set(MAPPED) & set(values)):
+        found.append(f"{name}: its value is not shown; set {MAPPED[name]} instead, this one is filled from it")
+    for name in ("sources_python_index_url", "sources_apt_proxy"):
+        if "@" in str(values.get(name, "")):
+            found.append(f"{name}: its value is not shown; everybody on the host could read a password in it; use an address without one")
     for name in ("mlflow_allowed_hosts", "postgresql_listen_addresses"):
         if name in values and not isinstance(values[name], list):
             found.append(problem(name, values[name], "use a list"))
@@ -248,7 +299,7 @@ def _specified(values: dict[str, Any], known: dict[str, dict[str, Any]], said: l
     return found
 
 
-def input_problems(values: dict[str, Any], known: dict[str, dict[str, Any]], prefixes: list[str], locks: list[str]) -> list[str]:
+def input_problems(values: dict[str, Any], known: dict[str, dict[str, Any]], prefixes: list[str], locks: list[str], artifacts_destination: str) -> list[str]:
     """Check what the inventory says about one host, without looking at the host.
 
     Args:
@@ -256,6 +307,7 @@ def input_problems(values: dict[str, Any], known: dict[str, dict[str, Any]], pre
         known: all variables of the roles, with their options in the argument specs.
         prefixes: the roles' names.
         locks: the MLflow versions that have a lock, oldest first.
+        artifacts_destination: where artifacts go when the inventory does not say.
 
     Returns:
         One line for each problem.
@@ -265,8 +317,9 @@ def input_problems(values: dict[str, Any], known: dict[str, dict[str, Any]], pre
         + _versions(values, locks)
         + _numbers(values)
         + _memory(values)
+        + _settings(values)
         + _hba(values)
-        + _artifacts(values)
+        + _artifacts(values, artifacts_destination)
         + _access(values)
     )
     return found + _specified(values, known, found)
@@ -380,9 +433,10 @@ def _sizes_beyond_host(values: dict[str, Any], services: list[str], facts: dict[
     if "postgresql" not in services:
         return []
     found = []
-    for name, part in (("postgresql_shared_buffers", 0.6), ("postgresql_work_mem", 0.25)):
+    for name, value in _memory_settings(values).items():
+        part = {"postgresql_shared_buffers": 0.6, "postgresql_settings.effective_cache_size": 1.0}.get(name, 0.25)
         try:
-            size = sizing.parse_memory(values[name]) // sizing.MIB if name in values else 0
+            size = sizing.parse_memory(value) // sizing.MIB
         except ValueError:
             continue
         if size > facts["memtotal_mb"] * part:
@@ -391,8 +445,43 @@ def _sizes_beyond_host(values: dict[str, Any], services: list[str], facts: dict[
     return found
 
 
+def _plan(values: dict[str, Any], services: list[str], facts: dict[str, Any], connections: int) -> list[str]:
+    if "postgresql" not in services:
+        return []
+    given = values.get("postgresql_max_connections", connections)
+    if not re.fullmatch("[1-9][0-9]*", str(given)):
+        return []
+    if int(given) < connections:
+        need = f"the pools of the MLflow hosts can open {connections} (workers × (pool_size + max_overflow) × engines + {sizing.RESERVED_CONNECTIONS})"
+        return [problem("postgresql_max_connections", given, f"{need}; use that, leave it out, or use fewer mlflow_workers")]
+    try:
+        share = float(values.get("postgresql_memory_share", 0.5 if "mlflow" in services else 1.0))
+        sizing.postgresql_memory(int(facts["memtotal_mb"] * share), int(given))
+    except ValueError as error:
+        return [f"postgresql_max_connections = {given}: {error}"]
+    return []
+
+
+def _strangers(values: dict[str, Any], services: list[str], report: dict[str, Any]) -> list[str]:
+    """What is on the host already and was not put there by us."""
+    found = []
+    if "mlflow" in services and report["foreign_unit"]:
+        found.append("mlflow.service = '/etc/systemd/system/mlflow.service': somebody else's unit; stop and remove it first, this one would overwrite it")
+    name = values.get("postgresql_cluster", "main")
+    wanted = str(values.get("postgresql_version") or report.get("postgresql_default") or "")
+    for cluster in report["clusters"] if "postgresql" in services else []:
+        place = f"{cluster['version']}/{cluster['name']}"
+        if cluster["name"] == name and cluster["version"] == wanted and not cluster["ours"]:
+            remedy = "choose another name and postgresql_port, or move that cluster away (pg_renamecluster)"
+            found.append(problem("postgresql_cluster", name, f"there is a cluster {place} that is not ours; {remedy}"))
+        elif cluster["ours"] and cluster["name"] == name and cluster["version"] != wanted:
+            remedy = f"set it to '{cluster['version']}' and upgrade the cluster on its own (pg_upgradecluster)"
+            found.append(problem("postgresql_version", wanted, f"MLflow's data is in the cluster {place}, and another version would start empty; {remedy}"))
+    return found
+
+
 def host_problems(
-    values: dict[str, Any], services: list[str], facts: dict[str, Any], report: dict[str, Any], ports: dict[str, dict[str, Any]]
+    values: dict[str, Any], services: list[str], facts: dict[str, Any], report: dict[str, Any], ports: dict[str, dict[str, Any]], connections: int
 ) -> list[str]:
     """Check one host against what it is to run.
 
@@ -402,12 +491,14 @@ def host_problems(
         facts: ``ansible_facts``.
         report: what the module host_report saw.
         ports: for each variable with a port, ``port`` and the beginning of the ``unit`` that may use it.
+        connections: what the pools of all MLflow hosts can open, with the reserve.
 
     Returns:
         One line for each problem.
     """
     found = _host_system(services, facts, report) + _host_size(values, services, facts, report)
-    found += _listen(values, services, facts) + _sizes_beyond_host(values, services, facts) + _ports(ports, report)
+    found += _listen(values, services, facts) + _sizes_beyond_host(values, services, facts) + _ports(ports, report) + _plan(values, services, facts, connections)
+    found += _strangers(values, services, report)
     for variable, name in report["unresolved"]:
         found.append(problem(variable, name, "this host cannot resolve the name; mend DNS or /etc/hosts, or use an address"))
     distribution_default = report.get("postgresql_default")

@@ -54,6 +54,15 @@ def format_memory(size: int) -> str:
     return f"{kib}kB"
 
 
+def steady(memory_mib: int) -> int:
+    """Round memory down to a sixteenth of a power of two.
+
+    The kernel's share of the memory differs a little from boot to boot, and a plan that followed it would restart servers.
+    """
+    step = max(1 << max(memory_mib.bit_length() - 5, 0), 1)
+    return memory_mib // step * step
+
+
 def mlflow_workers(cpus: int, memory_mib: int) -> int:
     """Worker processes of one MLflow host.
 
@@ -66,7 +75,7 @@ def mlflow_workers(cpus: int, memory_mib: int) -> int:
     Returns:
         At least 1.
     """
-    return max(1, min(cpus, memory_mib // 2 // WORKER_MIB))
+    return max(1, min(cpus, steady(memory_mib) // 2 // WORKER_MIB))
 
 
 def mlflow_connections(workers: int, pool_size: int, max_overflow: int, engines: int) -> int:
@@ -106,13 +115,14 @@ def postgresql_memory(memory_mib: int, connections: int) -> dict[str, str]:
     Raises:
         ValueError: the connections leave less than the 64 kB that PostgreSQL wants for work_mem.
     """
+    given, memory_mib = memory_mib, steady(memory_mib)
     shared_buffers = min(memory_mib // 4, 8192)
     maintenance = max(min(memory_mib // 20, 1024), 16)
     left_kib = (memory_mib * 8 // 10 - shared_buffers - AUTOVACUUM_WORKERS * maintenance - WAL_BUFFERS_MIB) * 1024
     work_mem_kib = int(left_kib / (connections * HASH_MEM_MULTIPLIER)) // 64 * 64
     if work_mem_kib < 64:
         raise ValueError(
-            f"{memory_mib} MiB for PostgreSQL are too few for {connections} connections: use fewer mlflow_workers, or more memory"
+            f"{given} MiB for PostgreSQL are too few for {connections} connections: use fewer mlflow_workers, or more memory"
         )
     return {
         "shared_buffers": format_memory(shared_buffers * MIB),

@@ -76,6 +76,13 @@ report:
     installed:
       description: Whether one of the markers exists.
       type: bool
+    clusters:
+      description: Version and name of each PostgreSQL cluster, and whether this collection made it.
+      type: list
+      elements: dict
+    foreign_unit:
+      description: Whether there is a unit mlflow.service that this collection did not write.
+      type: bool
     clock_skew:
       description: Seconds that the host's clock is ahead of the controller's.
       type: float
@@ -153,6 +160,23 @@ def listeners() -> list[dict]:
     return found
 
 
+def clusters() -> list[dict]:
+    """Return version and name of each PostgreSQL cluster, and whether this collection made it."""
+    found = []
+    for folder in sorted(glob.glob("/etc/postgresql/*/*")):
+        version, name = folder.split("/")[-2:]
+        # The second: a run that was interrupted before it wrote the first.
+        ours = os.path.exists(f"{folder}/conf.d/mlops.conf") or os.path.exists("/etc/postgresql-common/createcluster.d/mlops.conf")
+        found.append({"version": version, "name": name, "ours": ours})
+    return found
+
+
+def foreign_unit() -> bool:
+    """Tell whether there is a unit mlflow.service that this collection did not write."""
+    unit = text("/etc/systemd/system/mlflow.service")
+    return unit != "" and "mlops.mlflow" not in unit
+
+
 def resolves(name: str) -> bool:
     """Tell whether the host finds an address for a name."""
     try:
@@ -186,6 +210,8 @@ def main() -> None:
             "unresolved": [[each["variable"], each["name"]] for each in module.params["names"] if not resolves(each["name"])],
             "free_mib": disk.f_bavail * disk.f_frsize // (1024 * 1024),
             "installed": any(os.path.exists(path) for path in module.params["markers"]),
+            "clusters": clusters(),
+            "foreign_unit": foreign_unit(),
             "clock_skew": time.time() - module.params["controller_time"],
         },
     )

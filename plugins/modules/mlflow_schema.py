@@ -142,13 +142,16 @@ def head_revision(store: str, cache: str, keep: bool) -> str:
     Returns:
         The revision's id.
     """
+    known = {}
     if os.path.exists(cache):
         with open(cache, encoding="utf-8") as file:
-            known = json.load(file)
+            try:
+                known = json.load(file)
+            except ValueError:
+                # Lost its content with the power; made again below.
+                known = {}
         if store in known:
             return known[store]
-    else:
-        known = {}
     import importlib.util
 
     from alembic.config import Config

@@ -12,7 +12,7 @@ version_added: 0.1.0
 author: The mlops.mlflow maintainers (!UNKNOWN)
 description:
   - Makes an experiment with the real client, logs parameters, metrics and an artifact, logs and registers a small model, sets an alias,
-    loads the model by it and uses it, and then removes all of it again.
+    loads the model by it and uses it, and then removes it again. Over the REST API alone the experiment stays as a deleted one, with its artifacts.
   - Works against any server, this collection's or not. Runs with a Python that has MLflow (C(ansible_python_interpreter)).
   - With the server's own environment it also looks for the artifact in the store itself, and removes the rows that the REST API can only mark as
     deleted.
@@ -45,7 +45,7 @@ attributes:
     description: It writes to the server, so check mode skips it.
   diff_mode:
     support: none
-    description: Nothing that it makes stays.
+    description: It describes no lasting change.
 requirements:
   - mlflow
 """

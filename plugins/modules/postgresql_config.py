@@ -135,14 +135,20 @@ def connect(module: AnsibleModule):
         return None
     if PSYCOPG2_ERROR is not None:
         module.fail_json(msg=missing_required_lib("psycopg2"), exception=PSYCOPG2_ERROR)
-    try:
-        connection = psycopg2.connect(host=lines[4], port=lines[3], dbname="postgres", connect_timeout=10)
-    except psycopg2.OperationalError as error:
-        if "refused" in str(error):
+    for attempt in range(30):
+        if not os.path.exists(f"/proc/{lines[0]}"):
             return None
-        raise
-    connection.autocommit = True
-    return connection
+        try:
+            connection = psycopg2.connect(host=lines[4], port=lines[3], dbname="postgres", connect_timeout=10)
+        except psycopg2.OperationalError as error:
+            # It may be starting, or recovering from a crash.
+            if attempt == 29:
+                module.fail_json(msg=f"The server runs, but lets nobody in: {error}")
+            time.sleep(1)
+        else:
+            connection.autocommit = True
+            return connection
+    return None
 
 
 def query(connection, statement: str) -> list:
@@ -208,9 +214,12 @@ def main() -> None:
             module.fail_json(msg="PostgreSQL refuses the new configuration; the previous one is back in place. " + " ".join(found))
     pending, stale = [], False
     if connection is not None:
-        # An interrupted run may have left files that the server has not read.
+        # An interrupted run may have left files that the server has not read, nor anybody checked.
         stale = any(os.path.exists(path) and os.path.getmtime(path) > loaded(connection) for path in wanted)
         if stale and not module.check_mode:
+            found = errors(module, connection)
+            if found:
+                module.fail_json(msg="PostgreSQL refuses its configuration, which it has not read yet. " + " ".join(found))
             reload(connection)
         # A new session: the one that asked for the reload has the flags of its own start.
         connection.close()

@@ -91,10 +91,9 @@ def test_files_are_closed(mlflow: Any, path: str, owner: str, group: str, mode: 
 class TestSecrets:
     """The secrets, as they are, in a URL and in base64, are where they must be and nowhere else."""
 
-    def test_search_finds_them_where_they_are(self, connect: Any, service: str) -> None:
-        """The search itself works: the environment file has them."""
-        if service == "mlflow":
-            assert connect(service).run("grep -qFf /root/secrets /etc/mlflow/mlflow.env").rc == 0
+    def test_search_finds_what_is_there(self, connect: Any, service: str) -> None:
+        """The search itself works: the list is not empty, and finds itself."""
+        assert int(connect(service).check_output("grep -cFf /root/secrets /root/secrets")) > 20
 
     def test_not_in_the_process_list(self, connect: Any, service: str) -> None:
         """No command line shows one."""

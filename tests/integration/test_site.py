@@ -26,7 +26,10 @@ BAD_INPUT = {
     "mlflow_s3_access_key_id": "AKEXAMPLE",
     "mlflow_s3_secret_access_key": "",
     "mlflow_version": "latest",
-    "mlflow_port": 22,
+    "mlflow_port": 5432,
+    "postgresql_settings": {"max_connections": 500, "maintenance_work_mem": "900GB"},
+    "mlflow_environment": {"MLFLOW_SQLALCHEMYSTORE_POOL_SIZE": "2"},
+    "postgresql_max_connections": 12,
 }
 
 REFUSALS = [
@@ -42,7 +45,11 @@ REFUSALS = [
     "mlflow_s3_endpoint_url = 's3.example.org:443': use a URL with a scheme",
     "mlflow_s3_secret_access_key is missing: half a key pair",
     "mlflow_version = 'latest': use a version",
-    "mlflow_port = 22: the port is in use by ssh.service",
+    "postgresql_settings.max_connections = 500: set postgresql_max_connections instead",
+    "postgresql_settings.maintenance_work_mem = '900GB': the host has",
+    "mlflow_environment.MLFLOW_SQLALCHEMYSTORE_POOL_SIZE: its value is not shown; set mlflow_database_pool_size instead",
+    "mlflow_port = 5432: the port is in use by postgresql@",
+    "postgresql_max_connections = 12: the pools of the MLflow hosts can open",
 ]
 
 
@@ -94,7 +101,7 @@ def test_a_reloadable_setting_restarts_nothing(playbook: Playbook, psql: Callabl
 
 
 def test_a_setting_that_needs_a_restart_waits_until_it_is_allowed(playbook: Playbook, psql: Callable[[str], str]) -> None:
-    """It is named, and the server runs on; taken back, nothing waits any more and nothing has been restarted."""
+    """It is named, and the server runs on; taken back, nothing waits any more; allowed, it is in force after one restart."""
     started = "SELECT pg_postmaster_start_time()"
     before = psql(started)
     later = {"postgresql_settings": {"max_locks_per_transaction": 96}, "postgresql_restart_allowed": False}
@@ -105,6 +112,14 @@ def test_a_setting_that_needs_a_restart_waits_until_it_is_allowed(playbook: Play
     assert playbook("playbooks/site.yml", "--tags", "postgresql").returncode == 0
     assert psql("SHOW max_locks_per_transaction") == "64"
     assert psql(started) == before
+    allowed = playbook("playbooks/site.yml", "--tags", "postgresql", variables={"postgresql_settings": {"max_locks_per_transaction": 96}})
+    assert allowed.returncode == 0, allowed.stdout
+    assert psql("SHOW max_locks_per_transaction") == "96"
+    restarted = psql(started)
+    assert restarted != before
+    # The same again: that was the one restart.
+    assert playbook("playbooks/site.yml", "--tags", "postgresql", variables={"postgresql_settings": {"max_locks_per_transaction": 96}}).returncode == 0
+    assert psql(started) == restarted
 
 
 def test_a_faulty_setting_does_not_stay(playbook: Playbook, psql: Callable[[str], str], postgresql: Any) -> None:
@@ -139,7 +154,9 @@ def test_output_shows_no_secret(playbook: Playbook, site: dict[str, Any], mlflow
     assert result.returncode == 0, result.stdout[-5000:]
     assert recap(result.stdout)[site["name"]] >= 5
     outputs = [result.stdout, result.stderr]
-    outputs += [log.read_text(encoding="utf-8") for log in (Path(os.environ["TEST_SITE_FILE"]).parent / "logs").glob("*.log")]
+    logs = list((Path(os.environ["TEST_SITE_FILE"]).parent / "logs").glob("*.log"))
+    assert len(logs) == site["interrupted"]
+    outputs += [log.read_text(encoding="utf-8") for log in logs]
     spellings = site["secrets"] + [secret.encode("unicode_escape").decode() for secret in site["secrets"]]
     # Reported by number: the test's own output shows none either.
     assert [number for number, secret in enumerate(spellings) for output in outputs if secret in output] == []

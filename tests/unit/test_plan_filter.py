@@ -137,7 +137,7 @@ def test_a_database_url_from_a_mapping() -> None:
     assert FILTERS["database_url"](target) == "postgresql+psycopg2://u:p%40@db:5432/mlflow?connect_timeout=10"
 
 
-@pytest.mark.parametrize(("total", "expected"), [(4096, "1GB"), (1000, "250MB")])
+@pytest.mark.parametrize(("total", "expected"), [(4096, "1GB"), (1000, "248MB")])
 def test_the_share_that_site_yml_gives(total: int, expected: str) -> None:
     """The path of one value: facts, filter, setting."""
     assert FILTERS["postgresql_memory"](total * 1.0, 100)["shared_buffers"] == expected

@@ -45,7 +45,7 @@ def facts(**changes: Any) -> dict[str, Any]:
 
 def report(**changes: Any) -> dict[str, Any]:
     """Return what host_report says about such a host."""
-    return {"listeners": [], "unresolved": [], "free_mib": 40000, "installed": False, "clock_skew": 0.0} | changes
+    return {"listeners": [], "unresolved": [], "free_mib": 40000, "installed": False, "clock_skew": 0.0, "clusters": [], "foreign_unit": False} | changes
 
 
 def listener(port: int, unit: str = "", program: str = "", user: str = "root") -> dict[str, Any]:
@@ -438,9 +438,54 @@ def test_a_host_that_cannot_be_reached_is_a_line() -> None:
     assert FILTERS["host_problems"]({"ansible_facts": {}}, ["mlflow"], {"unreachable": True})[0].startswith("this host cannot be reached by SSH")
 
 
+def test_strangers_are_left_alone() -> None:
+    """A cluster or a unit that is not ours is not taken over, and ours is not left behind for another version."""
+
+    def lines(cluster: dict[str, Any], **variables: Any) -> list[str]:
+        seen = {"report": report(clusters=[cluster], foreign_unit=False)}
+        return FILTERS["host_problems"]({"ansible_facts": facts(), **variables}, ["postgresql"], seen)
+
+    theirs, ours = {"version": "17", "name": "main", "ours": False}, {"version": "15", "name": "main", "ours": True}
+    assert lines(theirs)[0].startswith("postgresql_cluster = 'main': there is a cluster 17/main that is not ours")
+    assert lines(theirs, postgresql_cluster="mlflow") == []
+    assert lines(ours)[0].startswith("postgresql_version = '17': MLflow's data is in the cluster 15/main")
+    assert lines(ours | {"version": "17"}) == []
+    foreign = FILTERS["host_problems"]({"ansible_facts": facts()}, ["mlflow"], {"report": report(foreign_unit=True)})
+    assert foreign[0].startswith("mlflow.service = '/etc/systemd/system/mlflow.service': somebody else's unit")
+
+
+def test_the_plan_is_made_before_anything_is_changed() -> None:
+    """Connections below the need of the pools, and memory too small for them."""
+
+    def lines(connections: int, memory: int = 8000, **variables: Any) -> list[str]:
+        about = {"ansible_facts": facts(memtotal_mb=memory), **variables}
+        return FILTERS["host_problems"](about, ["postgresql"], {"report": report()}, connections)
+
+    assert lines(256) == []
+    assert lines(256, postgresql_max_connections=300) == []
+    assert lines(256, postgresql_max_connections=100)[0].startswith("postgresql_max_connections = 100: the pools of the MLflow hosts can open 256")
+    assert lines(9000, 1024)[0].startswith("postgresql_max_connections = 9000: 1024 MiB for PostgreSQL are too few for 9000 connections")
+
+
 @pytest.mark.parametrize(
     ("variables", "line"),
     [
+        (
+            {"postgresql_settings": {"work_mem": "8MB"}},
+            "postgresql_settings.work_mem = '8MB': set postgresql_work_mem instead, from which other values follow",
+        ),
+        (
+            {"postgresql_settings": {"temp_buffers": 64}},
+            "postgresql_settings.temp_buffers = 64: 64 is no memory size with a unit such as 512MB or 4GB (units: B, kB, MB, GB, TB)",
+        ),
+        ({"artifact_store_region": "x"}, "artifact_store_region: its value is not shown; set mlflow_s3_region instead, this one is filled from it"),
+        ({"mlops_adress": "10.0.0.7"}, "mlops_adress: there is no such variable; did you mean mlops_address?"),
+        ({"mlflow_port": 80}, "mlflow_port = 80: the service runs without privileges; use a port from 1024 to 65535"),
+        (
+            {"sources_python_index_url": "https://u:p@index.example.org"},
+            "sources_python_index_url: its value is not shown; everybody on the host could read a password in it; use an address without one",
+        ),
+        ({"sources_ca_files": ["/no/ca.pem"]}, "sources_ca_files = '/no/ca.pem': there is no such file on the controller; use an absolute path"),
         ({"mlflow_default_permission": "ALL"}, "mlflow_default_permission = 'ALL': use one of READ, USE, EDIT, MANAGE, NO_PERMISSIONS"),
         ({"postgresql_settings": ["work_mem"]}, "postgresql_settings: its value is not shown; use a mapping of names and values"),
         ({"postgresql_restart_allowed": "maybe"}, "postgresql_restart_allowed = 'maybe': use true or false"),

@@ -62,7 +62,15 @@ def test_workers_stay_within_cores_and_half_of_the_memory(cpus: int, memory_mib:
     workers = sizing.mlflow_workers(cpus, memory_mib)
     assert 1 <= workers <= cpus
     assert workers == 1 or workers * sizing.WORKER_MIB * 2 <= memory_mib
-    assert workers == cpus or (workers + 1) * sizing.WORKER_MIB * 2 > memory_mib
+    assert workers == cpus or (workers + 1) * sizing.WORKER_MIB * 2 > sizing.steady(memory_mib)
+
+
+@given(MEMORY_MIB)
+def test_steady_memory_is_little_less(memory_mib: int) -> None:
+    """Never more than there is, at most a sixteenth less, and the same for what differs by a few MiB."""
+    assert memory_mib * 15 / 16 <= sizing.steady(memory_mib) <= memory_mib
+    assert sizing.steady(sizing.steady(memory_mib)) == sizing.steady(memory_mib)
+    assert sizing.steady(24105) == sizing.steady(24090) == 23552
 
 
 @given(st.integers(min_value=1, max_value=64), st.integers(min_value=1, max_value=2048), MEMORY_MIB)
@@ -123,7 +131,7 @@ def test_postgresql_uses_what_it_may(memory_mib: int, connections: int) -> None:
     others = plan["shared_buffers"] + sizing.AUTOVACUUM_WORKERS * plan["maintenance_work_mem"] + plan["wal_buffers"]
     one_step_more = others + connections * (plan["work_mem"] + 64 * KIB) * sizing.HASH_MEM_MULTIPLIER
     # The 80 % are rounded down to whole MiB.
-    assert one_step_more > (memory_mib * 8 // 10) * MIB
+    assert one_step_more > (sizing.steady(memory_mib) * 8 // 10) * MIB
 
 
 @given(st.integers(min_value=1024, max_value=1024 * 1024))
