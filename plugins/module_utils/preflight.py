@@ -198,7 +198,8 @@ def _artifacts(values: dict[str, Any], planned: str) -> list[str]:
     found = []
     destination = values.get("mlflow_artifacts_destination")
     if destination is not None and not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/\S*)?|/\S+", str(destination)):
-        found.append(problem("mlflow_artifacts_destination", destination, "use s3://bucket/prefix, the bucket 3 to 63 characters long, or an absolute folder on the host"))
+        remedy = "use s3://bucket/prefix, the bucket 3 to 63 characters long, or an absolute folder on the host"
+        found.append(problem("mlflow_artifacts_destination", destination, remedy))
     endpoint = str(values.get("mlflow_s3_endpoint_url") or "")
     if endpoint:
         if not is_http_url(endpoint):
@@ -441,7 +442,7 @@ def _sizes_beyond_host(values: dict[str, Any], services: list[str], facts: dict[
             continue
         if size > facts["memtotal_mb"] * part:
             most = int(facts["memtotal_mb"] * part)
-            found.append(problem(name, values[name], f"the host has {facts['memtotal_mb']} MiB; use at most {most}MB, or leave it out"))
+            found.append(problem(name, value, f"the host has {facts['memtotal_mb']} MiB; use at most {most}MB, or leave it out"))
     return found
 
 
@@ -497,8 +498,8 @@ def host_problems(
         One line for each problem.
     """
     found = _host_system(services, facts, report) + _host_size(values, services, facts, report)
-    found += _listen(values, services, facts) + _sizes_beyond_host(values, services, facts) + _ports(ports, report) + _plan(values, services, facts, connections)
-    found += _strangers(values, services, report)
+    found += _listen(values, services, facts) + _sizes_beyond_host(values, services, facts) + _ports(ports, report)
+    found += _plan(values, services, facts, connections) + _strangers(values, services, report)
     for variable, name in report["unresolved"]:
         found.append(problem(variable, name, "this host cannot resolve the name; mend DNS or /etc/hosts, or use an address"))
     distribution_default = report.get("postgresql_default")

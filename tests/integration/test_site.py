@@ -120,6 +120,8 @@ def test_a_setting_that_needs_a_restart_waits_until_it_is_allowed(playbook: Play
     # The same again: that was the one restart.
     assert playbook("playbooks/site.yml", "--tags", "postgresql", variables={"postgresql_settings": {"max_locks_per_transaction": 96}}).returncode == 0
     assert psql(started) == restarted
+    assert playbook("playbooks/site.yml", "--tags", "postgresql").returncode == 0
+    assert psql("SHOW max_locks_per_transaction") == "64"
 
 
 def test_a_faulty_setting_does_not_stay(playbook: Playbook, psql: Callable[[str], str], postgresql: Any) -> None:

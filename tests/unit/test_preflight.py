@@ -370,6 +370,10 @@ def test_a_host_without_services_needs_nothing(monkeypatch: pytest.MonkeyPatch) 
         ({"postgresql_listen_addresses": ["localhost", "10.0.0.8"]}, "postgresql_listen_addresses = '10.0.0.8': this host does not have that address; "),
         ({"mlflow_listen_address": "fd00::8"}, "mlflow_listen_address = 'fd00::8': this host does not have that address; it has 10.0.0.7, fd00::7"),
         ({"postgresql_shared_buffers": "6GB"}, "postgresql_shared_buffers = '6GB': the host has 8000 MiB; use at most 4800MB, or leave it out"),
+        (
+            {"postgresql_settings": {"maintenance_work_mem": "9TB"}},
+            "postgresql_settings.maintenance_work_mem = '9TB': the host has 8000 MiB; use at most 2000MB, or leave it out",
+        ),
         ({"postgresql_work_mem": "2001MB"}, "postgresql_work_mem = '2001MB': the host has 8000 MiB; use at most 2000MB, or leave it out"),
         ({"postgresql_port": 5000}, "postgresql_port = 5000: mlflow_port has the same port on this host; choose another"),
         (
