@@ -264,7 +264,8 @@ class Node:
         if not self.todo("make the monitor's store"):
             return
         draft = f"{ROOT}/mon/.new"
-        shutil.rmtree(draft, ignore_errors=True)
+        if os.path.isdir(draft):
+            shutil.rmtree(draft)
         with tempfile.TemporaryDirectory(dir=f"{ROOT}/tmp") as work:
             self.own(work)
             everything = {"mon": "allow *", "osd": "allow *", "mgr": "allow *", "mds": "allow *"}
