@@ -1,4 +1,4 @@
-"""Writes the pages that repeat what the code says: each role's README.md, docs/variables.md and docs/plugins.md.
+"""Writes the pages that repeat what the code says: each role's README.md, docs/variables.md, docs/plugins.md and the tables in docs/sizing.md.
 
 usage: python docs/generate.py [--check]
 
@@ -13,6 +13,7 @@ import dataclasses
 import json
 import re
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,41 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
+# The modules import each other by the collection's full name, which is found only there.
+sys.path.insert(0, str(ROOT / ".collections"))
+
+from ansible_collections.mlops.mlflow.plugins.module_utils import sizing, tuning  # noqa: E402
+
 COLLECTION = "mlops.mlflow"
 NOTICE = "<!-- Generated from {sources}; `make docs-update` writes it again. -->\n"
 LONGEST_DEFAULT = 60
+SECTION = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+# The hosts of the tables in docs/sizing.md: GiB of memory and cores. Their disk is an SSD of 100 GB.
+SIZES = ((4, 2), (16, 4), (64, 16))
+DISK_MIB = 100 * 1024
+SIZED = (
+    "shared_buffers",
+    "work_mem",
+    "maintenance_work_mem",
+    "autovacuum_work_mem",
+    "autovacuum_max_workers",
+    "effective_cache_size",
+    "max_parallel_workers",
+    "max_wal_size",
+    "max_slot_wal_keep_size",
+)
+# Examples of what an inventory decides.
+ACCESS = {
+    "listen_addresses": "localhost, 192.0.2.10",
+    "port": 5432,
+    "password_encryption": "scram-sha-256",
+    "ssl": "on",
+    "ssl_cert_file": "/etc/ssl/certs/mlops-host.crt",
+    "ssl_key_file": "/etc/ssl/private/mlops-host.key",
+    "ssl_min_protocol_version": "TLSv1.2",
+}
+
 PLUGIN_TITLES = {"modules": "Modules", "filter": "Filters", "lookup": "Lookups", "test": "Tests"}
 
 
@@ -255,12 +288,134 @@ def render_plugins(plugins: list[Plugin]) -> str:
     return "\n".join(parts)
 
 
+def sized(gib: int, cpus: int, shared: bool) -> tuple[tuning.Host, tuning.Plan]:
+    """Return a database host and its plan; MLflow runs on the same host, or on another one of the same size."""
+    memory_mib = gib * 1024
+    workers = sizing.mlflow_workers(cpus, memory_mib, database=shared)
+    share = tuning.memory_share(memory_mib, workers if shared else 0)
+    connections = workers * sizing.CONNECTIONS_OF_WORKER + sizing.RESERVED_CONNECTIONS
+    host = tuning.Host(memory_mib, cpus, connections, share, disk_mib=DISK_MIB, workers=workers)
+    return host, tuning.plan(host)
+
+
+def reserve_table() -> str:
+    """Return what is connected besides MLflow's servers."""
+    rows = [[code(name) if "_" in name else name, str(count)] for name, count in sizing.RESERVE.items()]
+    return table(["for", "connections"], [*rows, ["together", str(sizing.RESERVED_CONNECTIONS)]])
+
+
+def results_table() -> str:
+    """Return what hosts of three sizes get, alone and shared with MLflow."""
+    plans = [sized(gib, cpus, shared) for shared in (False, True) for gib, cpus in SIZES]
+    rows = [
+        ["cores", *(str(host.cpus) for host, _plan in plans)],
+        ["MLflow's workers", *(str(host.workers) for host, _plan in plans)],
+        [code("max_connections"), *(str(host.connections) for host, _plan in plans)],
+        ["PostgreSQL's share of the memory", *(f"{host.share:.0%}" for host, _plan in plans)],
+        *([code(name), *(str(plan.settings[name]) for _host, plan in plans)] for name in SIZED),
+        ["worst case, processes included, MiB", *(str(sum(part["mib"] for part in plan.memory)) for _host, plan in plans)],
+    ]
+    sizes = [f"{gib} GiB, {where}" for where in ("alone", "shared") for gib, _cpus in SIZES]
+    return table(["", *sizes], rows)
+
+
+def reasons_table() -> str:
+    """Return every setting with its reason, on a host of 16 GiB and 4 cores of its own."""
+    host, _plan = sized(16, 4, shared=False)
+    plan = tuning.plan(host, access=ACCESS)
+    return table(["Setting", "Value", "Why"], [[code(name), code(str(value)), plan.reasons[name]] for name, value in plan.settings.items()])
+
+
+def disks_table() -> str:
+    """Return the settings that differ by the kind of disk."""
+    host, solid = sized(16, 4, shared=False)
+    hard = tuning.plan(dataclasses.replace(host, disk="hdd"))
+    rows = [[code(name), str(value), str(hard.settings[name])] for name, value in solid.settings.items() if value != hard.settings[name]]
+    return table(["Setting", "ssd", "hdd"], rows)
+
+
+def worst_case(connections: int, buffers: float, work: float, vacuum: float, maintenance: float) -> float:
+    """Return the memory that settings allow, in the unit of the arguments: hashes of twice work_mem, and three autovacuum workers."""
+    return buffers + connections * work * 2 + 3 * vacuum + maintenance
+
+
+def ours(gib: int, cpus: int, connections: int) -> float:
+    """Return the worst case of this collection's plan, GiB; not a number where it refuses one."""
+    try:
+        settings = tuning.plan(tuning.Host(gib * 1024, cpus, connections, disk_mib=DISK_MIB)).settings
+    except tuning.Refused:
+        return float("nan")
+    names = ("shared_buffers", "work_mem", "autovacuum_work_mem", "maintenance_work_mem")
+    return worst_case(connections, *(sizing.parse_memory(settings[name]) / 1024**3 for name in names))
+
+
+def pgtune(gib: int, cpus: int, connections: int) -> float:
+    """Return the worst case of pgtune's plan for OLTP, GiB (configurationSlice.js at commit 01bb6447)."""
+    buffers, maintenance = gib / 4, min(gib / 16, 8)
+    processes = cpus if cpus >= 4 else 8
+    work = max((gib - buffers) / ((connections + processes) * 3), 4 / 1024)
+    return worst_case(connections, buffers, work, min(maintenance, 2), maintenance)
+
+
+def timescaledb_tune(gib: int, cpus: int, connections: int) -> float:
+    """Return the worst case of timescaledb-tune's plan, GiB (pkg/pgtune/memory.go at commit 2776a5f3)."""
+    maintenance = min(gib * 128, 2047) / 1024
+    # Half cores are rounded up, as Go does it.
+    work = gib * 128 / 1024 / connections / ((cpus + 1) // 2)
+    return worst_case(connections, gib / 4, work, maintenance, maintenance)
+
+
+def defaults(_gib: int, _cpus: int, connections: int) -> float:
+    """Return the worst case of PostgreSQL's own defaults, GiB."""
+    return worst_case(connections, 128 / 1024, 4 / 1024, 64 / 1024, 64 / 1024)
+
+
+def comparison_table() -> str:
+    """Return the worst cases of the usual calculators as parts of the host's memory, at the same number of connections."""
+    rows = []
+    for gib, cpus in SIZES:
+        for connections in (100, sized(gib, cpus, shared=False)[0].connections):
+            worst = [tool(gib, cpus, connections) / gib for tool in (ours, pgtune, timescaledb_tune, defaults)]
+            rows.append([f"{gib} GiB, {cpus} cores", str(connections), *(f"{ratio:.0%}" for ratio in worst)])
+    return table(["Host", "Connections", "this collection", "pgtune", "timescaledb-tune", "PostgreSQL's defaults"], rows)
+
+
+def refusals() -> str:
+    """Return two refusals as a block of code: one value that is too large, and too many connections."""
+    many = 8 * sizing.CONNECTIONS_OF_WORKER + sizing.RESERVED_CONNECTIONS
+    blocks = []
+    for host, given in ((tuning.Host(4096, 2, 100), {"work_mem": "64MB"}), (tuning.Host(2048, 2, many, workers=8), {})):
+        try:
+            tuning.plan(host, given)
+        except tuning.Refused as refusal:
+            blocks.append(textwrap.fill(str(refusal), 140, initial_indent="    ", subsequent_indent="    ") + "\n")
+    return "\n".join(blocks)
+
+
+SECTIONS = {
+    "refusals": refusals,
+    "reserve": reserve_table,
+    "results": results_table,
+    "reasons": reasons_table,
+    "disks": disks_table,
+    "comparison": comparison_table,
+}
+
+
+def fill(text: str) -> str:
+    """Return a page with its marked sections written anew; what stands between them is somebody's own."""
+    return SECTION.sub(lambda match: f"{match.group(1)}\n{SECTIONS[match.group(2)]()}\n{match.group(3)}", text)
+
+
 def generate(root: Path) -> dict[Path, str]:
-    """Return every generated page of a checkout: its path and its text."""
+    """Return every generated page of a checkout, and those with generated sections: its path and its text."""
     roles, plugins = load_roles(root), load_plugins(root)
     pages = {root / "roles" / role.name / "README.md": render_role(role) for role in roles}
     pages[root / "docs/variables.md"] = render_variables(roles)
     pages[root / "docs/plugins.md"] = render_plugins(plugins)
+    for page in sorted(root.glob("docs/*.md")):
+        if SECTION.search(text := page.read_text(encoding="utf-8")):
+            pages[page] = fill(text)
     return pages
 
 

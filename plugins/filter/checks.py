@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import datetime
 import functools
 import ipaddress
 import re
@@ -12,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
-from ansible_collections.mlops.mlflow.plugins.module_utils import preflight
+from ansible_collections.mlops.mlflow.plugins.module_utils import certificates, external, preflight
 from jinja2 import Undefined
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
@@ -104,6 +105,27 @@ def input_notices(host: dict[str, Any], services: list[str], artifacts_destinati
     return preflight.input_notices(values, services, str(values.get("mlflow_artifacts_destination") or artifacts_destination))
 
 
+def file_text(path: str) -> str:
+    """Return the text of a file on the controller."""
+    return Path(path).read_text(encoding="utf-8")
+
+
+def certificate_problems(host: dict[str, Any], names: list[str]) -> list[str]:
+    """See ``certificates.problems``; nothing to say about files that are not there, which ``input_problems`` names.
+
+    Args:
+        host: the host's variables.
+        names: by which clients of this site reach it.
+    """
+    values = given(host)[0]
+    paths = {name: str(values.get(name) or "") for name in ("pki_certificate_file", "pki_key_file", "pki_ca_file")}
+    if not all(path and Path(path).is_file() for path in paths.values()):
+        return []
+    files = [Path(path).read_bytes() for path in paths.values()]
+    found = certificates.problems(*files, names, datetime.datetime.now(datetime.timezone.utc))
+    return [preflight.problem(name, Path(paths[name]).name, fault) for name, fault in found.items()]
+
+
 def names_to_resolve(host: dict[str, Any], services: list[str]) -> list[dict[str, str]]:
     """Names in a host's variables that its services must resolve, each with its variable; addresses and folders of sockets are none."""
     values, names = given(host)[0], []
@@ -126,14 +148,17 @@ def is_address(name: str) -> bool:
     return True
 
 
-def host_problems(host: dict[str, Any], services: list[str], report: dict[str, Any], connections: int = 0, artifacts_destination: str = "") -> list[str]:
+def host_problems(
+    host: dict[str, Any], services: list[str], report: dict[str, Any], connections: dict[str, Any], memory_share: float = 1.0, artifacts_destination: str = ""
+) -> list[str]:
     """See ``preflight.host_problems``; and what ``input_problems`` says only now that there are facts.
 
     Args:
         host: the host's variables.
         services: what it runs.
         report: what host_report registered, or that it could not.
-        connections: what the pools of all MLflow hosts can open, with the reserve.
+        connections: what the site can open (the filter site_connections).
+        memory_share: the part of the memory that PostgreSQL may plan with when the inventory does not say.
         artifacts_destination: where artifacts go when the inventory does not say.
     """
     if report.get("unreachable") or "distribution" not in (host.get("ansible_facts") or {}):
@@ -150,7 +175,42 @@ def host_problems(host: dict[str, Any], services: list[str], report: dict[str, A
     defaults = ROLES / "postgresql" / "vars" / f"{facts['distribution']}_{facts['distribution_major_version']}.yml"
     if defaults.exists():
         report = {**report, "postgresql_default": yaml.safe_load(defaults.read_text(encoding="utf-8"))["__postgresql_distribution_version"]}
-    return late + preflight.host_problems(values, services, facts, report, ports, int(connections))
+    return late + preflight.host_problems(values, services, facts, report, ports, connections, float(memory_share))
+
+
+def database_problems(host: dict[str, Any], target: dict[str, Any], looked: dict[str, Any], connections: dict[str, Any]) -> list[str]:
+    """See ``external.database_problems``.
+
+    Args:
+        host: the host's variables.
+        target: the options that the module database_report had.
+        looked: what it registered.
+        connections: what the site can open (the filter site_connections).
+    """
+    if "report" not in looked:
+        return []
+    arithmetic = ", ".join(f"{part['what']} = {part['count']}" for part in connections["parts"])
+    found = external.database_problems(looked["report"], database_target(target), connections["total"], arithmetic, connections["by_store"])
+    return [line for line in found if line not in (host.get("__preflight_problems") or [])]
+
+
+def database_notices(looked: dict[str, Any], target: dict[str, Any]) -> list[str]:
+    """See ``external.database_notices``."""
+    return external.database_notices(looked["report"], database_target(target)) if "report" in looked else []
+
+
+def database_target(target: dict[str, Any]) -> dict[str, Any]:
+    """The options of database_report, without the passwords, as ``external`` takes them."""
+    owner, server = target["owner"]["user"], target["server"]["user"]
+    shown = {name: target[name] for name in ("host", "port", "sslmode", "databases")}
+    return {**shown, "owner_user": owner, "server_user": server, "single_role": owner == server}
+
+
+def missing_passwords(target: dict[str, Any]) -> list[str]:
+    """Passwords that only the inventory can say, because the roles are somebody else's."""
+    wanted = {"mlflow_database_password": "server", "mlflow_database_owner_password": "owner"}
+    remedy = "set it to the password of the role"
+    return [f"{name} is missing: {remedy} {target[which]['user']} on {target['host']}" for name, which in wanted.items() if not target[which]["password"]]
 
 
 def host_notices(host: dict[str, Any]) -> list[str]:
@@ -185,10 +245,15 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         """Names and functions."""
         return {
+            "certificate_problems": certificate_problems,
+            "database_notices": database_notices,
+            "database_problems": database_problems,
+            "file_text": file_text,
             "host_notices": host_notices,
             "host_problems": host_problems,
             "input_notices": input_notices,
             "input_problems": input_problems,
+            "missing_passwords": missing_passwords,
             "names_to_resolve": names_to_resolve,
             "problem_report": problem_report,
         }

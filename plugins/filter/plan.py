@@ -8,7 +8,7 @@ import ipaddress
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.mlops.mlflow.plugins.module_utils import postgresql, server, sizing
+from ansible_collections.mlops.mlflow.plugins.module_utils import guc, plan_report, postgresql, server, sizing, tuning
 
 
 def mlflow_workers(cpus: int, memory_mib: int) -> int:
@@ -16,30 +16,64 @@ def mlflow_workers(cpus: int, memory_mib: int) -> int:
     return sizing.mlflow_workers(int(cpus), int(memory_mib))
 
 
-def site_connections(hosts: list[dict[str, Any]]) -> int:
-    """``max_connections`` for the MLflow hosts of an inventory.
+def _has(groups: dict[str, list[str]], group: str, host: dict[str, Any]) -> bool:
+    return host.get("inventory_hostname") in groups.get(group, [])
+
+
+def _object_store_mib(host: dict[str, Any], groups: dict[str, list[str]]) -> int:
+    return sizing.OBJECT_STORE_MIB if _has(groups, "object_store", host) else 0
+
+
+def site_workers(host: dict[str, Any], groups: dict[str, list[str]]) -> int:
+    """Worker processes of an MLflow host, beside what else it runs.
+
+    Args:
+        host: its variables, with facts.
+        groups: the inventory's groups.
+
+    Returns:
+        0 when the host runs no MLflow, or has no facts yet.
+    """
+    facts = host.get("ansible_facts") or {}
+    if not _has(groups, "mlflow", host) or "processor_vcpus" not in facts:
+        return 0
+    database = _has(groups, "postgresql", host)
+    return sizing.mlflow_workers(int(facts["processor_vcpus"]), int(facts["memtotal_mb"]), database, _object_store_mib(host, groups))
+
+
+def site_memory_share(host: dict[str, Any], groups: dict[str, list[str]]) -> float:
+    """Part of a host's memory that PostgreSQL may plan with, beside what else it runs (see ``tuning.memory_share``)."""
+    workers = int(host.get("mlflow_workers") or site_workers(host, groups)) if _has(groups, "mlflow", host) else 0
+    return tuning.memory_share(int((host.get("ansible_facts") or {}).get("memtotal_mb", 0)), workers, _object_store_mib(host, groups))
+
+
+def site_connections(hosts: list[dict[str, Any]], groups: dict[str, list[str]], users: Any = None) -> dict[str, Any]:
+    """Database connections that a site can need, and what for.
 
     Args:
         hosts: the variables of each MLflow host; what the inventory leaves out is planned from the host's facts.
+        groups: the inventory's groups.
+        users: ``postgresql_users``, each with its share in ``connections``.
 
     Returns:
-        What all their pools can open, and the reserve.
+        ``total``, the ``workers`` of all hosts, ``parts``: ``what`` and ``count`` of each, and ``by_store``: the pools' connections to each database.
     """
-    each = []
+    parts, all_workers, by_store = [], 0, {"tracking": 0, "auth": 0}
     for host in hosts:
-        facts = host.get("ansible_facts") or {}
-        if "processor_vcpus" not in facts:
-            # Not looked at yet, or unreachable; preflight reports that.
-            continue
-        each.append(
-            sizing.mlflow_connections(
-                int(host.get("mlflow_workers") or sizing.mlflow_workers(facts["processor_vcpus"], facts["memtotal_mb"])),
-                int(host.get("mlflow_database_pool_size") or sizing.POOL_SIZE),
-                int(host.get("mlflow_database_max_overflow") or sizing.MAX_OVERFLOW),
-                2 if host.get("mlflow_auth") == "none" else 3,
-            )
-        )
-    return sizing.max_connections(each)
+        # 0: not looked at yet, or unreachable; preflight reports that.
+        workers = int(host.get("mlflow_workers") or site_workers(host, groups))
+        pool, overflow = int(host.get("mlflow_database_pool_size") or sizing.POOL_SIZE), int(host.get("mlflow_database_max_overflow") or sizing.MAX_OVERFLOW)
+        engines = sizing.ENGINES - 1 if host.get("mlflow_auth") == "none" else sizing.ENGINES
+        what = f"{host.get('inventory_hostname')}: {workers} workers × ({pool} + {overflow}) × {engines} pools (tracking, registry{', users' if engines > 2 else ''})"
+        parts.append({"what": what, "count": sizing.mlflow_connections(workers, pool, overflow, engines)})
+        all_workers += workers
+        by_store["tracking"] += sizing.mlflow_connections(workers, pool, overflow, 2)
+        by_store["auth"] += sizing.mlflow_connections(workers, pool, overflow, engines - 2)
+    for user in users if isinstance(users, list) else []:
+        if isinstance(user, dict):
+            parts.append({"what": f"postgresql_users: {user.get('name')}", "count": postgresql.user_connections(user)})
+    parts += [{"what": what, "count": count} for what, count in sizing.RESERVE.items()]
+    return {"total": sum(part["count"] for part in parts), "workers": all_workers, "parts": parts, "by_store": by_store}
 
 
 def host_address(host: dict[str, Any]) -> str:
@@ -76,7 +110,7 @@ def object_store_url(host: dict[str, Any]) -> str:
 
 
 def client_hba(addresses: list[str], databases: list[str], users: list[str]) -> list[dict[str, Any]]:
-    """Entries of pg_hba for clients: TLS for all but those on the host itself.
+    """Entries of pg_hba for clients, all by TLS and SCRAM.
 
     Args:
         addresses: of the clients.
@@ -87,23 +121,125 @@ def client_hba(addresses: list[str], databases: list[str], users: list[str]) -> 
         Entries of ``postgresql_hba``.
     """
     return [
-        {
-            "type": "host" if address.startswith("127.") else "hostssl",
-            "databases": list(databases),
-            "users": list(users),
-            "address": address,
-            "method": "scram-sha-256",
-        }
-        for address in addresses
+        {"type": "hostssl", "databases": list(databases), "users": list(users), "address": address, "method": "scram-sha-256"} for address in addresses
     ]
 
 
-def postgresql_memory(memory_mib: float, connections: int) -> dict[str, str]:
-    """See ``sizing.postgresql_memory``."""
+def user_hba(users: list[dict[str, Any]], databases: list[str]) -> list[dict[str, Any]]:
+    """Entries of pg_hba for ``postgresql_users``, each from its own addresses.
+
+    Args:
+        users: the users.
+        databases: of those who do not name theirs.
+
+    Returns:
+        Entries of ``postgresql_hba``.
+    """
+    return [entry for user in users for entry in client_hba(user.get("addresses") or [], user.get("databases") or databases, [user["name"]])]
+
+
+def user_grants(users: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """Name and grants of each of ``postgresql_users``, and nothing else of them."""
+    return [{"name": user["name"], "grants": user.get("grants", "read")} for user in users]
+
+
+def postgresql_plan(host: dict[str, Any], given: dict[str, Any], access: dict[str, Any]) -> dict[str, Any]:
+    """Plan PostgreSQL's settings (see ``tuning.plan``).
+
+    Args:
+        host: the fields of ``tuning.Host``; texts are read as numbers, and a disk's size may have a unit.
+        given: the user's own values; an empty text is none.
+        access: addresses, port and TLS.
+
+    Returns:
+        ``settings``, ``reasons``, ``memory`` and ``host``: its ``memory_mib``, ``share_mib`` and ``limit_mib``.
+    """
     try:
-        return sizing.postgresql_memory(int(memory_mib), int(connections))
+        described = postgresql_host(**host)
+        plan = tuning.plan(described, {name: value for name, value in given.items() if value != ""}, access)
     except ValueError as error:
         raise AnsibleFilterError(str(error)) from error
+    share = described.share_mib
+    sizes = {"memory_mib": described.memory_mib, "share_mib": share, "limit_mib": int(share * tuning.LIMIT)}
+    return {"settings": plan.settings, "reasons": plan.reasons, "memory": plan.memory, "host": sizes}
+
+
+def postgresql_host(**host: Any) -> tuning.Host:
+    """Read the fields of ``tuning.Host`` as an inventory writes them."""
+    size = str(host.pop("disk_size", "") or "0")
+    disk_mib = int(size) if size.isdigit() else sizing.parse_memory(size) // sizing.MIB
+    share, disk = float(host.pop("share")), str(host.pop("disk"))
+    return tuning.Host(share=share, disk=disk, disk_mib=disk_mib, **{name: int(value) for name, value in host.items()})
+
+
+def postgresql_host_plan(plan: dict[str, Any], host: str, known: dict[str, dict[str, Any]], connections: dict[str, Any]) -> dict[str, Any]:
+    """Compare a plan with the server that runs, for ``plan_report``.
+
+    Args:
+        plan: of the filter ``postgresql_plan``.
+        host: name of the host.
+        known: the rows of pg_settings of the running server, by name; empty when none runs.
+        connections: of the filter ``site_connections``.
+
+    Returns:
+        The host's plan as ``plan_report`` takes it.
+    """
+    rows = []
+    left = {name: None for name, row in known.items() if row["ours"] and name not in plan["settings"]}
+    for name, value in sorted((plan["settings"] | left).items()):
+        row = known.get(guc.find(name, known) or "")
+        rows.append(
+            {
+                "setting": name,
+                "now": guc.show(row) if row else "",
+                "planned": "the server's default" if value is None else guc.text(value),
+                "reason": plan["reasons"].get(name, "no longer set here"),
+                "effect": guc.effect(value, row, bool(known)),
+            }
+        )
+    sizes = plan["host"]
+    memory = {"host_mib": sizes["memory_mib"], "share_mib": sizes["share_mib"], "limit_mib": sizes["limit_mib"], "parts": plan["memory"]}
+    return {"host": host, "service": "postgresql", "rows": rows, "memory": memory, "connections": connections, "notices": []}
+
+
+def mlflow_host_plan(planned: dict[str, Any], host: str, now: dict[str, str], notices: list[str]) -> dict[str, Any]:
+    """Compare what sizes an MLflow host with what it is configured with, for ``plan_report``.
+
+    Args:
+        planned: ``workers``, ``pool_size`` and ``max_overflow``.
+        host: name of the host.
+        now: of the module host_report.
+        notices: what is worth knowing.
+
+    Returns:
+        The host's plan as ``plan_report`` takes it.
+    """
+    reasons = {
+        "MLFLOW_WORKERS": ("workers", "one for each core, as far as the memory goes (sizing.mlflow_workers)"),
+        "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE": ("pool_size", f"{sizing.THREADS} request threads, each with a connection that stays open"),
+        "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW": ("max_overflow", "one more, so that a thread that waits for its second connection gets it"),
+    }
+    rows = [
+        {
+            "setting": name,
+            "now": now.get(name, ""),
+            "planned": str(planned[key]),
+            "reason": reason,
+            "effect": "nothing" if now.get(name) == str(planned[key]) else "restart" if now else "first start",
+        }
+        for name, (key, reason) in reasons.items()
+    ]
+    return {"host": host, "service": "mlflow", "rows": rows, "memory": None, "connections": None, "notices": notices}
+
+
+def lines(text: list[str], result_format: str) -> Any:
+    """Return lines in the form in which Ansible prints them one below the other.
+
+    Args:
+        text: the lines.
+        result_format: of the callback: yaml folds the long lines of a list, and json escapes the ends of those in a text.
+    """
+    return "\n".join(text) if result_format == "yaml" else text
 
 
 class FilterModule:
@@ -118,10 +254,20 @@ class FilterModule:
             "database_url": lambda target: postgresql.database_url(**target),
             "environment_file": server.environment_file,
             "host_address": host_address,
+            "lines": lines,
+            "mlflow_host_plan": mlflow_host_plan,
             "mlflow_workers": mlflow_workers,
             "object_store_url": object_store_url,
             "postgresql_conf": postgresql.render_conf,
+            "plan_document": plan_report.document,
+            "plan_html": plan_report.html,
+            "plan_table": plan_report.table,
             "postgresql_hba": postgresql.render_hba,
-            "postgresql_memory": postgresql_memory,
+            "postgresql_host_plan": postgresql_host_plan,
+            "postgresql_plan": postgresql_plan,
             "site_connections": site_connections,
+            "site_memory_share": site_memory_share,
+            "site_workers": site_workers,
+            "user_grants": user_grants,
+            "user_hba": user_hba,
         }

@@ -15,10 +15,10 @@ _HBA_ADDRESS_WORDS = ("samehost", "samenet")
 
 
 def quote_conf_value(value: Any) -> str:
-    """Write a value as ``postgresql.conf`` wants it: booleans as on and off, everything else in single quotes."""
+    """Write a value as ``postgresql.conf`` wants it: booleans as on and off, whole numbers as they are, everything else in single quotes."""
     if isinstance(value, bool):
         return "on" if value else "off"
-    if isinstance(value, (int, float)):
+    if isinstance(value, int):
         return str(value)
     return "'" + str(value).replace("\\", "\\\\").replace("'", "''") + "'"
 
@@ -40,6 +40,45 @@ def render_conf(settings: dict[str, Any]) -> str:
             value = ", ".join(str(item) for item in value)
         lines.append(f"{name} = {quote_conf_value(value)}\n")
     return "".join(lines)
+
+
+USER_CONNECTIONS = 5
+USER_GRANTS = ("read", "write")
+_USER_KEYS = {"name", "password", "grants", "addresses", "databases", "connections"}
+
+
+def user_connections(user: dict[str, Any]) -> int:
+    """Return the share of one of ``postgresql_users`` in the connections, which is also its limit."""
+    value = str(user.get("connections", USER_CONNECTIONS))
+    return int(value) if value.isdigit() else USER_CONNECTIONS
+
+
+def user_problem(user: Any, reserved: list[str]) -> str | None:
+    """Say what is wrong with one entry of ``postgresql_users``.
+
+    Args:
+        user: a mapping with ``name``, and ``password``, ``grants``, ``addresses``, ``databases`` and ``connections`` if need be.
+        reserved: names that are MLflow's own.
+
+    Returns:
+        A sentence with the remedy and without the password, or None when the entry is valid.
+    """
+    if not isinstance(user, dict) or not user.get("name"):
+        return "an entry is a mapping with a name, such as {name: mlflow_reader, grants: read, addresses: [10.0.0.0/8]}"
+    name = user["name"]
+    unknown = sorted(set(user) - _USER_KEYS)
+    if unknown:
+        return f"unknown key {unknown[0]!r}; the keys are {', '.join(sorted(_USER_KEYS))}"
+    if name in [*reserved, "postgres"]:
+        return f"the name {name!r} is taken by MLflow or PostgreSQL itself; choose another"
+    if user.get("grants", "read") not in USER_GRANTS:
+        return f"grants {user['grants']!r} are unknown; use one of {', '.join(USER_GRANTS)}"
+    if not str(user.get("connections", USER_CONNECTIONS)).isdigit() or int(user.get("connections", USER_CONNECTIONS)) < 1:
+        return f"connections is {user['connections']!r}; use a number from 1 on, or leave it out for {USER_CONNECTIONS}"
+    addresses = user.get("addresses", [])
+    if not isinstance(addresses, list) or not isinstance(user.get("databases", []), list):
+        return "addresses and databases are lists"
+    return next((fault for address in addresses if (fault := hba_problem({"address": address}))), None)
 
 
 def hba_problem(entry: Any) -> str | None:

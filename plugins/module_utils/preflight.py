@@ -13,7 +13,7 @@ import re
 from typing import Any
 from urllib.parse import urlsplit
 
-from ansible_collections.mlops.mlflow.plugins.module_utils import postgresql, sizing
+from ansible_collections.mlops.mlflow.plugins.module_utils import guc, postgresql, sizing, tuning
 
 TESTED = {("Debian", "12"), ("Debian", "13")}
 UNTESTED = {("Ubuntu", "22"), ("Ubuntu", "24")}
@@ -48,9 +48,15 @@ OWN_VARIABLE = {
     "MLFLOW_WORKERS": "mlflow_workers",
 }
 
-# Settings of PostgreSQL that have a variable of their own, and those that are sizes of memory.
-OWN_SETTINGS = ("listen_addresses", "max_connections", "port", "shared_buffers", "work_mem")
-MEMORY_SETTINGS = ("autovacuum_work_mem", "effective_cache_size", "logical_decoding_work_mem", "maintenance_work_mem", "temp_buffers", "wal_buffers")
+# Settings of PostgreSQL that follow from another variable.
+OWN_SETTINGS = tuning.VARIABLES | {
+    "hba_file": "postgresql_hba",
+    "ssl_cert_file": "postgresql_certificate_file",
+    "ssl_key_file": "postgresql_key_file",
+}
+
+# Sizes of memory that no plan counts: one session, or one subscriber, takes so much at most.
+UNCOUNTED_MEMORY = ("logical_decoding_work_mem", "temp_buffers")
 
 # Variables that playbooks/site.yml fills from those of the role mlflow: what an inventory says would not count.
 MAPPED = {
@@ -103,21 +109,13 @@ def unknown_variables(names: list[str], known: set[str], prefixes: list[str]) ->
 
 def _memory(values: dict[str, Any]) -> list[str]:
     found = []
-    for name, value in _memory_settings(values).items():
-        try:
-            sizing.parse_memory(value)
-        except ValueError as error:
-            found.append(problem(name, value, str(error)))
-    return found
-
-
-def _memory_settings(values: dict[str, Any]) -> dict[str, Any]:
-    """The memory sizes in a host's variables: two variables, and what is in postgresql_settings."""
-    settings = values.get("postgresql_settings")
-    found = {name: values[name] for name in ("postgresql_shared_buffers", "postgresql_work_mem") if name in values}
-    for name in MEMORY_SETTINGS:
-        if isinstance(settings, dict) and name in settings and str(settings[name]) != "-1":
-            found[f"postgresql_settings.{name}"] = settings[name]
+    for name in ("postgresql_shared_buffers", "postgresql_work_mem", "postgresql_disk_size"):
+        value = str(values.get(name, ""))
+        if value and not (name == "postgresql_disk_size" and value.isdigit()):
+            try:
+                sizing.parse_memory(value)
+            except ValueError as error:
+                found.append(problem(name, values[name], str(error)))
     return found
 
 
@@ -126,9 +124,24 @@ def _settings(values: dict[str, Any]) -> list[str]:
     if not isinstance(settings, dict):
         return []
     return [
-        problem(f"postgresql_settings.{name}", settings[name], f"set postgresql_{name} instead, from which other values follow")
+        problem(f"postgresql_settings.{name}", settings[name], f"set {OWN_SETTINGS[name]} instead, from which other values follow")
         for name in OWN_SETTINGS
         if name in settings
+    ]
+
+
+def _unknown_settings(values: dict[str, Any], known: dict[str, dict[str, Any]]) -> list[str]:
+    """Ask what the server says about its settings; without a server that runs there is nothing to ask."""
+    settings = values.get("postgresql_settings")
+    wanted = {f"postgresql_settings.{name}": (name, value) for name, value in (settings if isinstance(settings, dict) else {}).items()}
+    wanted |= {f"postgresql_{name}": (name, values[f"postgresql_{name}"]) for name in ("shared_buffers", "work_mem") if values.get(f"postgresql_{name}")}
+    if not known:
+        return []
+    return [
+        problem(variable, value, fault)
+        for variable, (name, value) in wanted.items()
+        if name not in OWN_SETTINGS or variable != f"postgresql_settings.{name}"
+        if (fault := guc.problem(name, value, known)) is not None
     ]
 
 
@@ -151,7 +164,10 @@ def _numbers(values: dict[str, Any]) -> list[str]:
             found.append(problem(name, values[name], "the service runs without privileges; use a port from 1024 to 65535"))
     found += _number(values, "mlflow_workers", 1, 512, "use a number from 1 to 512, or leave it out")
     found += _number(values, "postgresql_max_connections", 10, 262143, "use a number from 10 to 262143, or leave it out")
-    found += _number(values, "postgresql_memory_share", 0.01, 1.0, "use a part of the memory above 0 and at most 1, such as 0.5")
+    share = _number(values, "postgresql_memory_share", 0.0, 1.0, "use a part of the memory above 0 and at most 1, such as 0.5")
+    if not share and float(values.get("postgresql_memory_share", 1)) == 0:
+        share = [problem("postgresql_memory_share", values["postgresql_memory_share"], "use a part of the memory above 0 and at most 1, such as 0.5")]
+    found += share
     sizes = {"mlflow_database_pool_size": sizing.POOL_SIZE, "mlflow_database_max_overflow": sizing.MAX_OVERFLOW}
     malformed = [line for name in sizes for line in _number(values, name, 1, 10000, "use a number of connections; MLflow ignores 0")]
     found += malformed
@@ -178,6 +194,16 @@ def _hba(values: dict[str, Any]) -> list[str]:
         for index, entry in enumerate(entries)
         if (fault := postgresql.hba_problem(entry)) is not None
     ]
+
+
+def _users(values: dict[str, Any]) -> list[str]:
+    users = values.get("postgresql_users", [])
+    if not isinstance(users, list):
+        return ["postgresql_users: its value is not shown; use a list of mappings, each with a name"]
+    own = [str(values.get("mlflow_database_user", "mlflow")), str(values.get("mlflow_database_owner_user", "mlflow_owner"))]
+    found = [f"postgresql_users[{index}]: {fault}" for index, user in enumerate(users) if (fault := postgresql.user_problem(user, own)) is not None]
+    names = [user.get("name") for user in users if isinstance(user, dict)]
+    return found + [f"postgresql_users: {name!r} stands there twice; leave one" for name in sorted({str(each) for each in names if names.count(each) > 1})]
 
 
 def _without_options(entry: Any) -> Any:
@@ -256,10 +282,6 @@ def _access(values: dict[str, Any]) -> list[str]:
     for name in ("mlflow_allowed_hosts", "postgresql_listen_addresses"):
         if name in values and not isinstance(values[name], list):
             found.append(problem(name, values[name], "use a list"))
-    for name in ("postgresql_users", "postgresql_databases"):
-        entries = values.get(name, [])
-        if not isinstance(entries, list) or not all(isinstance(entry, dict) and entry.get("name") for entry in entries):
-            found.append(f"{name}: its value is not shown; use a list of mappings, each with a name")
     if "mlflow_webhook_key" in values and not re.fullmatch(r"[A-Za-z0-9_-]{43}=", str(values["mlflow_webhook_key"])):
         found.append(problem("mlflow_webhook_key", None, "a Fernet key is 32 bytes in URL-safe base64: openssl rand 32 | base64 | tr +/ -_"))
     for name in ("mlflow_kek_passphrase", "mlflow_flask_secret_key", "mlflow_database_password"):
@@ -320,6 +342,7 @@ def input_problems(values: dict[str, Any], known: dict[str, dict[str, Any]], pre
         + _memory(values)
         + _settings(values)
         + _hba(values)
+        + _users(values)
         + _artifacts(values, artifacts_destination)
         + _access(values)
     )
@@ -430,37 +453,58 @@ def _ports(ports: dict[str, dict[str, Any]], report: dict[str, Any]) -> list[str
     return found
 
 
-def _sizes_beyond_host(values: dict[str, Any], services: list[str], facts: dict[str, Any]) -> list[str]:
-    if "postgresql" not in services:
-        return []
-    found = []
-    for name, value in _memory_settings(values).items():
-        part = {"postgresql_shared_buffers": 0.6, "postgresql_settings.effective_cache_size": 1.0}.get(name, 0.25)
+def _uncounted(values: dict[str, Any], facts: dict[str, Any]) -> list[str]:
+    settings, found = values.get("postgresql_settings"), []
+    for name in UNCOUNTED_MEMORY if isinstance(settings, dict) else ():
         try:
-            size = sizing.parse_memory(value) // sizing.MIB
-        except ValueError:
+            size = sizing.parse_memory(settings.get(name, "0kB")) // sizing.MIB
+        except ValueError as error:
+            found.append(problem(f"postgresql_settings.{name}", settings[name], str(error)))
             continue
-        if size > facts["memtotal_mb"] * part:
-            most = int(facts["memtotal_mb"] * part)
-            found.append(problem(name, value, f"the host has {facts['memtotal_mb']} MiB; use at most {most}MB, or leave it out"))
+        if size > facts["memtotal_mb"] // 4:
+            remedy = f"the host has {facts['memtotal_mb']} MiB; use at most {facts['memtotal_mb'] // 4}MB, or leave it out"
+            found.append(problem(f"postgresql_settings.{name}", settings[name], remedy))
     return found
 
 
-def _plan(values: dict[str, Any], services: list[str], facts: dict[str, Any], connections: int) -> list[str]:
-    if "postgresql" not in services:
-        return []
-    given = values.get("postgresql_max_connections", connections)
+def _plan(values: dict[str, Any], facts: dict[str, Any], report: dict[str, Any], need: dict[str, Any], share: float) -> list[str]:
+    """See whether there is a plan for PostgreSQL on this host."""
+    given = values.get("postgresql_max_connections", need["total"])
     if not re.fullmatch("[1-9][0-9]*", str(given)):
         return []
-    if int(given) < connections:
-        need = f"the pools of the MLflow hosts can open {connections} (workers × (pool_size + max_overflow) × engines + {sizing.RESERVED_CONNECTIONS})"
-        return [problem("postgresql_max_connections", given, f"{need}; use that, leave it out, or use fewer mlflow_workers")]
+    # With another address for the database there is something in between, a pooler for instance.
+    if int(given) < need["total"] and "mlflow_database_host" not in values:
+        arithmetic = ", ".join(f"{part['what']} = {part['count']}" for part in need["parts"])
+        remedy = f"{need['total']} are needed ({arithmetic}); use that, leave it out, or use fewer mlflow_workers"
+        return [problem("postgresql_max_connections", given, remedy)]
+    disk = report["database_disk"]
+    size = str(values.get("postgresql_disk_size") or disk["size_mib"])
+    settings = values.get("postgresql_settings")
+    own = {name: values.get(f"postgresql_{name}") or "" for name in ("shared_buffers", "work_mem")}
     try:
-        share = float(values.get("postgresql_memory_share", 0.5 if "mlflow" in services else 1.0))
-        sizing.postgresql_memory(int(facts["memtotal_mb"] * share), int(given))
+        host = tuning.Host(
+            memory_mib=facts["memtotal_mb"],
+            cpus=int(facts["processor_vcpus"]),
+            connections=int(given),
+            share=float(values.get("postgresql_memory_share", share)),
+            disk=values.get("postgresql_disk_kind", disk["kind"]),
+            disk_mib=int(size) if size.isdigit() else sizing.parse_memory(size) // sizing.MIB,
+            version=int(values.get("postgresql_version") or report.get("postgresql_default") or 17),
+            workers=need["workers"],
+        )
+        tuning.plan(host, {name: value for name, value in own.items() if value} | (settings if isinstance(settings, dict) else {}))
     except ValueError as error:
-        return [f"postgresql_max_connections = {given}: {error}"]
+        return [str(error)]
     return []
+
+
+def _database(values: dict[str, Any], facts: dict[str, Any], report: dict[str, Any], need: dict[str, Any], share: float) -> list[str]:
+    """Check what PostgreSQL is to run with: each value by itself, and if that is well, all together."""
+    version = str(values.get("postgresql_version") or report.get("postgresql_default") or "")
+    name = values.get("postgresql_cluster", "main")
+    known = next((each["settings"] for each in report["clusters"] if (each["version"], each["name"]) == (version, name)), {})
+    found = _unknown_settings(values, known) + _uncounted(values, facts)
+    return found or (_plan(values, facts, report, need, share) if not _numbers(values) + _memory(values) else [])
 
 
 def _strangers(values: dict[str, Any], services: list[str], report: dict[str, Any]) -> list[str]:
@@ -482,7 +526,13 @@ def _strangers(values: dict[str, Any], services: list[str], report: dict[str, An
 
 
 def host_problems(
-    values: dict[str, Any], services: list[str], facts: dict[str, Any], report: dict[str, Any], ports: dict[str, dict[str, Any]], connections: int
+    values: dict[str, Any],
+    services: list[str],
+    facts: dict[str, Any],
+    report: dict[str, Any],
+    ports: dict[str, dict[str, Any]],
+    connections: dict[str, Any],
+    memory_share: float,
 ) -> list[str]:
     """Check one host against what it is to run.
 
@@ -492,14 +542,16 @@ def host_problems(
         facts: ``ansible_facts``.
         report: what the module host_report saw.
         ports: for each variable with a port, ``port`` and the beginning of the ``unit`` that may use it.
-        connections: what the pools of all MLflow hosts can open, with the reserve.
+        connections: what the site can open (the filter ``site_connections``).
+        memory_share: the part of the memory that PostgreSQL may plan with when the inventory does not say.
 
     Returns:
         One line for each problem.
     """
     found = _host_system(services, facts, report) + _host_size(values, services, facts, report)
-    found += _listen(values, services, facts) + _sizes_beyond_host(values, services, facts) + _ports(ports, report)
-    found += _plan(values, services, facts, connections) + _strangers(values, services, report)
+    found += _listen(values, services, facts) + _ports(ports, report) + _strangers(values, services, report)
+    if "postgresql" in services:
+        found += _database(values, facts, report, connections, memory_share)
     for variable, name in report["unresolved"]:
         found.append(problem(variable, name, "this host cannot resolve the name; mend DNS or /etc/hosts, or use an address"))
     distribution_default = report.get("postgresql_default")

@@ -8,21 +8,25 @@ import re
 
 MIB = 1024 * 1024
 
-# One MLflow worker process answers with 40 threads (AnyIO's default), and log_batch takes two connections from one pool: with
-# fewer than 41 all threads can hold their first connection and wait for the second until the request fails.
-POOL_SIZE = 20
-MAX_OVERFLOW = 21
+# Request threads of one MLflow worker process (AnyIO's default). log_batch takes two connections from one pool: with fewer than one more
+# than there are threads, all of them can hold their first connection and wait for the second until the request fails.
+THREADS = 40
+POOL_SIZE = 40
+MAX_OVERFLOW = 1
 
-# A migration, a backup, a monitor, a human, and PostgreSQL's own superuser reserve of 3.
-RESERVED_CONNECTIONS = 10
+# Pools of a worker: tracking store, model registry, and basic-auth's user database.
+ENGINES = 3
+CONNECTIONS_OF_WORKER = (POOL_SIZE + MAX_OVERFLOW) * ENGINES
 
-# Resident memory of one MLflow worker under load, and of its parent process.
+# What is connected besides MLflow's servers.
+RESERVE = {"migration": 1, "backup": 4, "monitoring": 2, "superuser_reserved_connections": 3}
+RESERVED_CONNECTIONS = sum(RESERVE.values())
+
+# Memory of one MLflow worker under load.
 WORKER_MIB = 512
 
-# PostgreSQL's default: a hash node may take this multiple of work_mem.
-HASH_MEM_MULTIPLIER = 2.0
-AUTOVACUUM_WORKERS = 3
-WAL_BUFFERS_MIB = 16
+# And of the one-node Ceph.
+OBJECT_STORE_MIB = 2500
 
 _UNITS = {"B": 1, "kB": 1024, "MB": MIB, "GB": 1024 * MIB, "TB": 1024 * 1024 * MIB}
 
@@ -39,7 +43,7 @@ def parse_memory(value: str) -> int:
     Raises:
         ValueError: there is no unit, or the unit or the number is unknown.
     """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*", str(value))
+    match = re.fullmatch(r"\s*([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([A-Za-z]+)\s*", str(value))
     if match is None or match.group(2) not in _UNITS:
         raise ValueError(f"{value!r} is no memory size with a unit such as 512MB or 4GB (units: {', '.join(_UNITS)})")
     return int(float(match.group(1)) * _UNITS[match.group(2)])
@@ -63,19 +67,23 @@ def steady(memory_mib: int) -> int:
     return memory_mib // step * step
 
 
-def mlflow_workers(cpus: int, memory_mib: int) -> int:
+def mlflow_workers(cpus: int, memory_mib: int, database: bool = False, others_mib: int = 0) -> int:
     """Worker processes of one MLflow host.
 
-    One for each core, as the handlers are CPU-bound Python, while their memory stays within half of the host's.
+    One for each core, as the handlers are CPU-bound Python, while their memory stays within three quarters of what the host has for them. Where
+    PostgreSQL runs on the same host, the processes of a worker's connections need as much as the worker.
 
     Args:
         cpus: cores of the host.
         memory_mib: memory of the host in MiB.
+        database: whether PostgreSQL runs on it too.
+        others_mib: what further services on the host take, MiB.
 
     Returns:
         At least 1.
     """
-    return max(1, min(cpus, steady(memory_mib) // 2 // WORKER_MIB))
+    each = WORKER_MIB * (2 if database else 1)
+    return max(1, min(cpus, (steady(memory_mib) - others_mib) * 3 // 4 // each))
 
 
 def mlflow_connections(workers: int, pool_size: int, max_overflow: int, engines: int) -> int:
@@ -91,43 +99,3 @@ def mlflow_connections(workers: int, pool_size: int, max_overflow: int, engines:
         The most connections the host's server can have open.
     """
     return workers * (pool_size + max_overflow) * engines
-
-
-def max_connections(mlflow_hosts: list[int]) -> int:
-    """``max_connections`` for what all MLflow hosts can hold (see ``mlflow_connections``) and the reserve."""
-    return sum(mlflow_hosts) + RESERVED_CONNECTIONS
-
-
-def postgresql_memory(memory_mib: int, connections: int) -> dict[str, str]:
-    """Split PostgreSQL's memory.
-
-    A quarter to shared_buffers (PostgreSQL manual, 19.4.1: a reasonable start on a dedicated server; more than 8 GiB rarely pays for
-    small rows), a twentieth, up to 1 GiB, to each maintenance process (pgtune gives 1/16 up to 2 GiB, without counting
-    them), and what is left of 80 % to the connections, each of which may hold one hash node of work_mem × hash_mem_multiplier.
-
-    Args:
-        memory_mib: MiB that PostgreSQL may use; the page cache has the rest.
-        connections: max_connections.
-
-    Returns:
-        The settings' names and values.
-
-    Raises:
-        ValueError: the connections leave less than the 64 kB that PostgreSQL wants for work_mem.
-    """
-    given, memory_mib = memory_mib, steady(memory_mib)
-    shared_buffers = min(memory_mib // 4, 8192)
-    maintenance = max(min(memory_mib // 20, 1024), 16)
-    left_kib = (memory_mib * 8 // 10 - shared_buffers - AUTOVACUUM_WORKERS * maintenance - WAL_BUFFERS_MIB) * 1024
-    work_mem_kib = int(left_kib / (connections * HASH_MEM_MULTIPLIER)) // 64 * 64
-    if work_mem_kib < 64:
-        raise ValueError(
-            f"{given} MiB for PostgreSQL are too few for {connections} connections: use fewer mlflow_workers, or more memory"
-        )
-    return {
-        "shared_buffers": format_memory(shared_buffers * MIB),
-        "effective_cache_size": format_memory(max(memory_mib * 3 // 4, shared_buffers) * MIB),
-        "maintenance_work_mem": format_memory(maintenance * MIB),
-        "work_mem": format_memory(min(work_mem_kib, 64 * 1024) * 1024),
-        "wal_buffers": format_memory(WAL_BUFFERS_MIB * MIB),
-    }

@@ -11,7 +11,8 @@ short_description: What a host has running, resolves and has room for
 version_added: 0.1.0
 author: The mlops.mlflow maintainers (!UNKNOWN)
 description:
-  - Returns the listening TCP sockets with the user, unit and program behind each, the names that do not resolve, the free disk and the time.
+  - Returns the listening TCP sockets with the user, unit and program behind each, the names that do not resolve, the disks, the time, and what
+    servers that are there already run with.
   - Changes nothing. Where it may not look into other users' processes, a socket has its user, but no unit and no program.
 options:
   names:
@@ -77,9 +78,15 @@ report:
       description: Whether one of the markers exists.
       type: bool
     clusters:
-      description: Version and name of each PostgreSQL cluster, and whether this collection made it.
+      description: Version and name of each PostgreSQL cluster, whether this collection made it, and the rows of C(pg_settings) by name where it runs.
       type: list
       elements: dict
+    database_disk:
+      description: Size in MiB and kind (ssd, hdd) of the file system that has or will have PostgreSQL's data.
+      type: dict
+    mlflow:
+      description: Worker processes and sizes of the pools that MLflow is configured with.
+      type: dict
     foreign_unit:
       description: Whether there is a unit mlflow.service that this collection did not write.
       type: bool
@@ -89,14 +96,27 @@ report:
 """
 
 import glob
+import json
 import os
 import pwd
+import re
 import socket
 import time
 
 from ansible.module_utils.basic import AnsibleModule
 
 LISTEN = "0A"
+
+# Through the local socket, TCP's settings read as 0 whatever the file says.
+SETTINGS = """
+SELECT json_object_agg(name, json_build_object('setting', CASE WHEN name LIKE 'tcp%' THEN coalesce(written, setting) ELSE setting END, 'unit', unit,
+  'vartype', vartype, 'context', context, 'min_val', min_val, 'max_val', max_val, 'enumvals', enumvals, 'pending_restart', pending_restart,
+  'source', source, 'boot_val', boot_val, 'ours', coalesce(sourcefile, '') LIKE '%/conf.d/mlops.conf'))
+FROM pg_settings LEFT JOIN LATERAL (
+  SELECT f.setting AS written FROM pg_file_settings f WHERE f.name = pg_settings.name AND f.applied ORDER BY seqno DESC LIMIT 1) f ON true
+"""
+
+MLFLOW_VARIABLES = ("MLFLOW_WORKERS", "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE", "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW")
 
 
 def user_name(uid: int) -> str:
@@ -160,14 +180,56 @@ def listeners() -> list[dict]:
     return found
 
 
-def clusters() -> list[dict]:
-    """Return version and name of each PostgreSQL cluster, and whether this collection made it."""
+def settings(module: AnsibleModule, version: str, name: str) -> dict:
+    """Return the rows of pg_settings of a cluster that runs, by name; empty when it does not, or lets nobody in."""
+    lines = text(f"/var/lib/postgresql/{version}/{name}/postmaster.pid").splitlines()
+    # Lines 4 and 5 are the port and the socket's folder.
+    if len(lines) < 5 or not os.path.exists(f"{lines[4]}/.s.PGSQL.{lines[3]}"):
+        return {}
+    psql = ["runuser", "-u", "postgres", "--", f"/usr/lib/postgresql/{version}/bin/psql", "-XAtq", "-h", lines[4], "-p", lines[3], "-c", SETTINGS]
+    rc, stdout, dummy = module.run_command(psql, cwd="/", environ_update={"PGCONNECT_TIMEOUT": "10"})
+    return json.loads(stdout) if rc == 0 else {}
+
+
+def is_hard_disk(device: str) -> bool:
+    """Tell whether a block device, or one below it, rotates; those of a virtual machine say so whatever they are."""
+    base = os.path.realpath(f"/sys/class/block/{device}")
+    if os.path.exists(f"{base}/partition"):
+        base = os.path.dirname(base)
+    below = os.listdir(f"{base}/slaves") if os.path.isdir(f"{base}/slaves") else []
+    return any(map(is_hard_disk, below)) if below else text(f"{base}/queue/rotational").strip() == "1"
+
+
+def database_disk(module: AnsibleModule) -> dict:
+    """Return size and kind of the file system that has or will have PostgreSQL's data."""
+    path = "/var/lib/postgresql"
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    status, mount = os.statvfs(path), os.path.realpath(path)
+    while not os.path.ismount(mount):
+        mount = os.path.dirname(mount)
+    sources = [line.split(" - ")[1].split()[1] for line in text("/proc/self/mountinfo").splitlines() if line.split()[4] == mount]
+    device = os.path.basename(os.path.realpath(sources[-1])) if sources and sources[-1].startswith("/dev/") else ""
+    virtual = module.run_command(["systemd-detect-virt", "--quiet"])[0] == 0
+    kind = "hdd" if device and not virtual and is_hard_disk(device) else "ssd"
+    return {"size_mib": status.f_blocks * status.f_frsize // (1024 * 1024), "kind": kind}
+
+
+def mlflow() -> dict:
+    """Return what MLflow is configured with, by the names of its variables; nothing of it is secret."""
+    environment = text("/etc/mlflow/mlflow.env")
+    found = {name: re.search(f'^{name}="?([0-9]+)"?$', environment, re.MULTILINE) for name in MLFLOW_VARIABLES}
+    return {name: match.group(1) for name, match in found.items() if match}
+
+
+def clusters(module: AnsibleModule) -> list[dict]:
+    """Return version and name of each PostgreSQL cluster, whether this collection made it, and its settings."""
     found = []
     for folder in sorted(glob.glob("/etc/postgresql/*/*")):
         version, name = folder.split("/")[-2:]
         # The second: a run that was interrupted before it wrote the first.
         ours = os.path.exists(f"{folder}/conf.d/mlops.conf") or os.path.exists("/etc/postgresql-common/createcluster.d/mlops.conf")
-        found.append({"version": version, "name": name, "ours": ours})
+        found.append({"version": version, "name": name, "ours": ours, "settings": settings(module, version, name) if ours else {}})
     return found
 
 
@@ -210,7 +272,9 @@ def main() -> None:
             "unresolved": [[each["variable"], each["name"]] for each in module.params["names"] if not resolves(each["name"])],
             "free_mib": disk.f_bavail * disk.f_frsize // (1024 * 1024),
             "installed": any(os.path.exists(path) for path in module.params["markers"]),
-            "clusters": clusters(),
+            "clusters": clusters(module),
+            "database_disk": database_disk(module),
+            "mlflow": mlflow(),
             "foreign_unit": foreign_unit(),
             "clock_skew": time.time() - module.params["controller_time"],
         },

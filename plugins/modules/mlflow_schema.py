@@ -36,6 +36,21 @@ options:
     description: The role that the server logs in with. The owner itself gets no grants.
     type: str
     required: true
+  users:
+    description: Further roles with rights on the tables of the tracking store, present and future. They have exactly these rights.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: Name of the role.
+        type: str
+        required: true
+      grants:
+        description: SELECT alone, or what the server has.
+        type: str
+        choices: [read, write]
+        default: read
   lock_timeout:
     description: Seconds to wait for another migration to end.
     type: int
@@ -94,25 +109,28 @@ ADVISORY_LOCK = 7_306_098_155_273_011
 VERSION_TABLE = {"tracking": "alembic_version", "auth": "alembic_version_auth"}
 MIGRATIONS = {"tracking": ("store", "db_migrations"), "auth": ("server", "auth", "db", "migrations")}
 
-# Rows that say which of the grants are missing for a role.
-MISSING_GRANTS = """
-SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p')
-  AND NOT (has_table_privilege(%(role)s, c.oid, 'SELECT') AND has_table_privilege(%(role)s, c.oid, 'INSERT')
-       AND has_table_privilege(%(role)s, c.oid, 'UPDATE') AND has_table_privilege(%(role)s, c.oid, 'DELETE'))
+# What the kinds of roles have on every table; a writer has the use of sequences too.
+PRIVILEGES = {"read": ("SELECT",), "write": ("SELECT", "INSERT", "UPDATE", "DELETE")}
+
+# Rows that say where a role has too little or too much: on the tables and sequences that are there, on those to come, and to connect.
+WRONG_GRANTS = """
+WITH wanted(kind, privilege, has) AS (
+  SELECT 'r', p, p = ANY (%(privileges)s) FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) p
+  UNION ALL SELECT 'S', p, %(sequences)s FROM unnest(ARRAY['USAGE', 'SELECT']) p),
+role AS (SELECT to_regrole(%(quoted)s)::oid AS oid)
+SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace CROSS JOIN role CROSS JOIN wanted w
+WHERE n.nspname = 'public' AND c.relowner = current_user::regrole AND CASE WHEN c.relkind IN ('r', 'p') THEN 'r' ELSE c.relkind::text END = w.kind
+  AND w.has <> CASE w.kind WHEN 'r' THEN has_table_privilege(role.oid, c.oid, w.privilege) ELSE has_sequence_privilege(role.oid, c.oid, w.privilege) END
 UNION ALL
-SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = 'public' AND c.relkind = 'S'
-  AND NOT (has_sequence_privilege(%(role)s, c.oid, 'USAGE') AND has_sequence_privilege(%(role)s, c.oid, 'SELECT'))
+SELECT 'default privileges' FROM role CROSS JOIN wanted w
+WHERE w.has <> EXISTS (
+  SELECT 1 FROM pg_default_acl d JOIN pg_namespace n ON n.oid = d.defaclnamespace, aclexplode(d.defaclacl) a
+  WHERE d.defaclrole = current_user::regrole AND n.nspname = 'public' AND d.defaclobjtype::text = w.kind AND a.grantee = role.oid
+    AND a.privilege_type = w.privilege)
 UNION ALL
-SELECT 'CONNECT' WHERE NOT EXISTS (
+SELECT 'CONNECT' FROM role WHERE NOT EXISTS (
   SELECT 1 FROM pg_database d, aclexplode(d.datacl) a
-  WHERE d.datname = current_database() AND a.privilege_type = 'CONNECT' AND a.grantee = to_regrole(%(quoted)s)::oid)
-UNION ALL
-SELECT 'future ' || kind FROM (VALUES ('r'), ('S')) AS wanted (kind)
-WHERE NOT EXISTS (
-  SELECT 1 FROM pg_default_acl d, aclexplode(d.defaclacl) a
-  WHERE d.defaclrole = current_user::regrole AND d.defaclobjtype::text = kind AND a.grantee = to_regrole(%(quoted)s)::oid)
+  WHERE d.datname = current_database() AND a.privilege_type = 'CONNECT' AND a.grantee = role.oid)
 UNION ALL
 SELECT 'PUBLIC' FROM pg_database d WHERE d.datname = current_database()
   AND (d.datacl IS NULL OR EXISTS (SELECT 1 FROM aclexplode(d.datacl) a WHERE a.grantee = 0))
@@ -122,9 +140,15 @@ GRANTS = (
     "REVOKE ALL ON DATABASE {database} FROM PUBLIC",
     "GRANT CONNECT ON DATABASE {database} TO {role}",
     "GRANT USAGE ON SCHEMA public TO {role}",
-    "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}",
+    "REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {role}",
+    "REVOKE ALL ON ALL SEQUENCES IN SCHEMA public FROM {role}",
+    "ALTER DEFAULT PRIVILEGES IN SCHEMA public REVOKE ALL ON TABLES FROM {role}",
+    "ALTER DEFAULT PRIVILEGES IN SCHEMA public REVOKE ALL ON SEQUENCES FROM {role}",
+    "GRANT {privileges} ON ALL TABLES IN SCHEMA public TO {role}",
+    "ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT {privileges} ON TABLES TO {role}",
+)
+SEQUENCE_GRANTS = (
     "GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA public TO {role}",
-    "ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {role}",
     "ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT USAGE, SELECT ON SEQUENCES TO {role}",
 )
 
@@ -180,20 +204,36 @@ def current_revision(connection, table: str) -> str:
         return row[0] if row else ""
 
 
-def missing_grants(connection, role: str) -> list[str]:
-    """Return what the role lacks."""
+def missing_roles(connection, roles: dict[str, str]) -> list[str]:
+    """Return those of the roles that the server does not have."""
     with connection.cursor() as cursor:
-        cursor.execute(MISSING_GRANTS, {"role": role, "quoted": '"' + role.replace('"', '""') + '"'})
+        cursor.execute("SELECT name FROM unnest(%s) name WHERE NOT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = name)", (list(roles),))
         return [row[0] for row in cursor.fetchall()]
 
 
-def grant(connection, role: str) -> None:
-    """Give the role its grants, all or none."""
-    names = {"database": sql.Identifier(connection.info.dbname), "role": sql.Identifier(role)}
+def wrongly_granted(connection, roles: dict[str, str]) -> list[str]:
+    """Return those of the roles that have too little or too much."""
+    found = []
+    for role, kind in roles.items():
+        quoted = '"' + role.replace('"', '""') + '"'
+        with connection.cursor() as cursor:
+            cursor.execute(WRONG_GRANTS, {"quoted": quoted, "privileges": list(PRIVILEGES[kind]), "sequences": kind == "write"})
+            if cursor.fetchone() is not None:
+                found.append(role)
+    return found
+
+
+def grant(connection, role: str, kind: str) -> None:
+    """Give a role its grants and take all others, in one step."""
+    parts = {
+        "database": sql.Identifier(connection.info.dbname),
+        "role": sql.Identifier(role),
+        "privileges": sql.SQL(", ").join(map(sql.SQL, PRIVILEGES[kind])),
+    }
     with connection.cursor() as cursor:
         cursor.execute("BEGIN")
-        for statement in GRANTS:
-            cursor.execute(sql.SQL(statement).format(**names))
+        for statement in GRANTS + (SEQUENCE_GRANTS if kind == "write" else ()):
+            cursor.execute(sql.SQL(statement).format(**parts))
         cursor.execute("COMMIT")
 
 
@@ -237,21 +277,27 @@ def bring(module: AnsibleModule, store: str, url: str) -> tuple[bool, str, str]:
     Returns:
         Whether something changed (or would), the revision found, the revision wanted.
     """
-    role, timeout = module.params["server_role"], module.params["lock_timeout"]
+    timeout = module.params["lock_timeout"]
     try:
         connection = psycopg2.connect(url.replace("postgresql+psycopg2://", "postgresql://", 1))
     except psycopg2.OperationalError as error:
         module.fail_json(msg=f"Cannot connect to the {store} database as its owner: {str(error).strip()}")
     connection.autocommit = True
     wanted = head_revision(store, os.path.join(sys.prefix, "schema-heads.json"), not module.check_mode)
-    single_role = connection.info.user == role
+    roles = {user["name"]: user["grants"] for user in module.params["users"] if store == "tracking"}
+    roles[module.params["server_role"]] = "write"
+    # Where one role is both, it has everything as the owner.
+    roles.pop(connection.info.user, None)
+    unknown = missing_roles(connection, roles)
+    if unknown and not module.check_mode:
+        module.fail_json(msg=f"The server of the {store} database has no role {unknown[0]!r}: CREATE ROLE \"{unknown[0]}\" LOGIN PASSWORD '…'")
 
-    def state() -> tuple[str, bool]:
-        return current_revision(connection, VERSION_TABLE[store]), not single_role and bool(missing_grants(connection, role))
+    def state() -> tuple[str, list[str]]:
+        return current_revision(connection, VERSION_TABLE[store]), wrongly_granted(connection, {each: roles[each] for each in roles if each not in unknown})
 
     found, ungranted = state()
     if module.check_mode or (found == wanted and not ungranted):
-        return found != wanted or ungranted, found, wanted
+        return found != wanted or bool(ungranted or unknown), found, wanted
     if not lock(connection, timeout):
         module.fail_json(msg=f"Another migration of the {store} database still runs after {timeout} s; run this again when it is done.")
     # Somebody else may have done it while this one waited.
@@ -267,9 +313,9 @@ def bring(module: AnsibleModule, store: str, url: str) -> tuple[bool, str, str]:
         reached, ungranted = state()
         if reached != wanted:
             module.fail_json(msg=f"After the migration the {store} database is at {reached or 'no revision'} instead of {wanted}.")
-    changed = found != wanted or ungranted
-    if ungranted:
-        grant(connection, role)
+    changed = found != wanted or bool(ungranted)
+    for role in ungranted:
+        grant(connection, role, roles[role])
     connection.close()
     return changed, found, wanted
 
@@ -288,6 +334,12 @@ def main() -> None:
                 },
             },
             "server_role": {"type": "str", "required": True},
+            "users": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {"name": {"type": "str", "required": True}, "grants": {"type": "str", "choices": ["read", "write"], "default": "read"}},
+            },
             "lock_timeout": {"type": "int", "default": 600},
         },
         supports_check_mode=True,

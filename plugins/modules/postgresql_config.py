@@ -11,8 +11,8 @@ short_description: Settings and pg_hba of one PostgreSQL cluster
 version_added: 0.1.0
 author: The mlops.mlflow maintainers (!UNKNOWN)
 description:
-  - Writes a drop-in file with settings and the whole C(pg_hba.conf), has the server's own parser check both, and puts the
-    previous files back when it finds an error.
+  - Writes a drop-in file with settings and the whole C(pg_hba.conf). The server's own program reads the settings before they are put in place.
+    C(pg_hba.conf) can be checked only in its place, by a running server; when that finds an error, the previous file is put back.
   - Reloads a running server when something changed, and returns the settings that wait for a restart. It never restarts.
   - Runs as the operating-system user that owns the cluster.
 options:
@@ -44,10 +44,15 @@ options:
     description: The cluster's data directory. Its C(postmaster.pid) tells where a running server listens, even after a change of the port.
     type: path
     required: true
+  reload_for:
+    description: Other files that the server reads when it reloads, such as its certificate. It is reloaded when one is newer than what it has read.
+    type: list
+    elements: path
+    default: []
 attributes:
   check_mode:
     support: full
-    description: Shows what would change; the check by the server's parser needs the files, so it is left to the real run.
+    description: Shows what would change; the check by the server's own program is left to the real run.
   diff_mode:
     support: full
     description: Shows the lines of both files.
@@ -82,6 +87,8 @@ running:
 """
 
 import os
+import shutil
+import tempfile
 import time
 import traceback
 
@@ -158,16 +165,26 @@ def query(connection, statement: str) -> list:
         return cursor.fetchall()
 
 
-def errors(module: AnsibleModule, connection) -> list[str]:
-    """Ask the server's own parser what is wrong with the files as they are now."""
-    rc, dummy, stderr = module.run_command(
-        [f"{module.params['bin_folder']}/postgres", "-C", "max_connections", f"--config-file={module.params['main_conf_file']}"]
-    )
-    found = [line for line in stderr.splitlines() if rc != 0 and line.strip()]
-    if connection is not None:
-        rows = query(connection, "SELECT line_number, error FROM pg_hba_file_rules WHERE error IS NOT NULL")
-        found += [f"{module.params['hba_file']} line {line}: {error}" for line, error in rows]
-    return found
+def setting_errors(module: AnsibleModule) -> list[str]:
+    """Have the server's own program read the settings with the new drop-in, in a copy of the folder."""
+    main_file, drop_in = module.params["main_conf_file"], module.params["conf_file"]
+    folder = os.path.dirname(main_file)
+    with tempfile.TemporaryDirectory() as copy:
+        shutil.copytree(os.path.dirname(drop_in), os.path.join(copy, os.path.relpath(os.path.dirname(drop_in), folder)))
+        shutil.copy(main_file, copy)
+        with open(os.path.join(copy, os.path.relpath(drop_in, folder)), "w", encoding="utf-8") as file:
+            file.write(module.params["conf"])
+        draft = os.path.join(copy, os.path.basename(main_file))
+        rc, dummy, stderr = module.run_command([f"{module.params['bin_folder']}/postgres", "-C", "max_connections", f"--config-file={draft}"])
+    return [line.replace(copy, folder) for line in stderr.splitlines() if rc != 0 and line.strip()]
+
+
+def hba_errors(module: AnsibleModule, connection) -> list[str]:
+    """Ask the running server what is wrong with pg_hba.conf as it is now."""
+    if connection is None:
+        return []
+    rows = query(connection, "SELECT line_number, error FROM pg_hba_file_rules WHERE error IS NOT NULL")
+    return [f"{module.params['hba_file']} line {line}: {error}" for line, error in rows]
 
 
 def loaded(connection) -> float:
@@ -196,6 +213,7 @@ def main() -> None:
             "main_conf_file": {"type": "path", "required": True},
             "bin_folder": {"type": "path", "required": True},
             "data_folder": {"type": "path", "required": True},
+            "reload_for": {"type": "list", "elements": "path", "default": []},
         },
         supports_check_mode=True,
     )
@@ -205,19 +223,23 @@ def main() -> None:
     diff = [{"before_header": path, "before": before[path], "after_header": path, "after": text} for path, text in changed.items()]
     connection = connect(module)
     if changed and not module.check_mode:
+        found = setting_errors(module)
+        if found:
+            module.fail_json(msg="PostgreSQL refuses the new settings; the previous ones stay. " + " ".join(found))
         for path, text in changed.items():
             write(module, path, text)
-        found = errors(module, connection)
+        found = hba_errors(module, connection)
         if found:
             for path in changed:
                 write(module, path, before[path])
-            module.fail_json(msg="PostgreSQL refuses the new configuration; the previous one is back in place. " + " ".join(found))
+            module.fail_json(msg="PostgreSQL refuses the new pg_hba.conf; the previous one is back in place. " + " ".join(found))
     pending, stale = [], False
     if connection is not None:
         # An interrupted run may have left files that the server has not read, nor anybody checked.
-        stale = any(os.path.exists(path) and os.path.getmtime(path) > loaded(connection) for path in wanted)
+        files = [*wanted, *module.params["reload_for"]]
+        stale = any(os.path.exists(path) and os.path.getmtime(path) > loaded(connection) for path in files)
         if stale and not module.check_mode:
-            found = errors(module, connection)
+            found = setting_errors(module) + hba_errors(module, connection)
             if found:
                 module.fail_json(msg="PostgreSQL refuses its configuration, which it has not read yet. " + " ".join(found))
             reload(connection)

@@ -1,17 +1,18 @@
-"""The arithmetic of the plan: promises that hold for every size of host."""
+"""Workers, connections and units: promises that hold for every size of host."""
 
 from __future__ import annotations
 
 import pytest
 from ansible_collections.mlops.mlflow.plugins.module_utils import sizing
-from hypothesis import assume, example, given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 
 # From far too small to the largest machines there are.
 MEMORY_MIB = st.integers(min_value=0, max_value=32 * 1024 * 1024)
-CONNECTIONS = st.integers(min_value=1, max_value=262_143)
+OTHERS_MIB = st.just(0) | st.integers(min_value=0, max_value=8192)
+CPUS = st.integers(min_value=1, max_value=1024)
 
 
 @pytest.mark.parametrize(
@@ -31,7 +32,7 @@ def test_parse_memory_reads_postgresql_units(text: str, size: int) -> None:
     assert sizing.parse_memory(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "512", "MB", "512mb", "4 GiB", "-1MB", "4GB4", "1,5GB", "1e3MB", "0x10kB", None])
+@pytest.mark.parametrize("text", ["", "512", "MB", "512mb", "4 GiB", "-1MB", "4GB4", "1,5GB", "1e3MB", "0x10kB", "9" * 400 + "MB", "\u0663MB", None])
 def test_parse_memory_refuses_everything_else(text: str | None) -> None:
     """A number without a unit means pages or milliseconds elsewhere, so nobody may write it; the message has the value."""
     with pytest.raises(ValueError, match="memory size with a unit") as caught:
@@ -54,17 +55,6 @@ def test_memory_survives_writing_and_reading(kib: int) -> None:
     assert sizing.parse_memory(sizing.format_memory(kib * KIB)) == kib * KIB
 
 
-@given(st.integers(min_value=1, max_value=1024), MEMORY_MIB)
-@example(1, 0)
-@example(4, 4096)
-def test_workers_stay_within_cores_and_half_of_the_memory(cpus: int, memory_mib: int) -> None:
-    """And there is one whatever the host, and never one fewer than would fit."""
-    workers = sizing.mlflow_workers(cpus, memory_mib)
-    assert 1 <= workers <= cpus
-    assert workers == 1 or workers * sizing.WORKER_MIB * 2 <= memory_mib
-    assert workers == cpus or (workers + 1) * sizing.WORKER_MIB * 2 > sizing.steady(memory_mib)
-
-
 @given(MEMORY_MIB)
 def test_steady_memory_is_little_less(memory_mib: int) -> None:
     """Never more than there is, at most a sixteenth less, and the same for what differs by a few MiB."""
@@ -73,74 +63,55 @@ def test_steady_memory_is_little_less(memory_mib: int) -> None:
     assert sizing.steady(24105) == sizing.steady(24090) == 23552
 
 
-@given(st.integers(min_value=1, max_value=64), st.integers(min_value=1, max_value=2048), MEMORY_MIB)
-def test_more_hardware_is_never_fewer_workers(more: int, cpus: int, memory_mib: int) -> None:
-    """An upgrade of the host cannot make it slower."""
-    workers = sizing.mlflow_workers(cpus, memory_mib)
-    assert sizing.mlflow_workers(cpus + more, memory_mib) >= workers
-    assert sizing.mlflow_workers(cpus, memory_mib + more) >= workers
+@given(CPUS, MEMORY_MIB, st.booleans(), OTHERS_MIB)
+@example(1, 0, False, 0)
+@example(4, 4096, True, 0)
+@example(4, 2048, True, 4096)
+def test_workers_stay_within_cores_and_memory(cpus: int, memory_mib: int, database: bool, others_mib: int) -> None:
+    """Within three quarters of what the others leave, twice as much for each beside a database; one at least, and never one fewer than would fit."""
+    workers = sizing.mlflow_workers(cpus, memory_mib, database, others_mib)
+    each = sizing.WORKER_MIB * (2 if database else 1)
+    assert 1 <= workers <= cpus
+    assert workers == 1 or workers * each <= (memory_mib - others_mib) * 0.75
+    assert workers == cpus or (workers + 1) * each > (sizing.steady(memory_mib) - others_mib) * 0.75
+
+
+@given(st.integers(min_value=1, max_value=64), CPUS, MEMORY_MIB, st.booleans(), OTHERS_MIB)
+def test_more_hardware_is_never_fewer_workers(more: int, cpus: int, memory_mib: int, database: bool, others_mib: int) -> None:
+    """An upgrade of the host cannot make it slower, and what else runs on it cannot make it faster."""
+    workers = sizing.mlflow_workers(cpus, memory_mib, database, others_mib)
+    assert sizing.mlflow_workers(cpus + more, memory_mib, database, others_mib) >= workers
+    assert sizing.mlflow_workers(cpus, memory_mib + more, database, others_mib) >= workers
+    assert sizing.mlflow_workers(cpus, memory_mib, database, others_mib + more) <= workers
+    assert sizing.mlflow_workers(cpus, memory_mib, True, others_mib) <= workers
+
+
+@pytest.mark.parametrize(
+    ("cpus", "memory_mib", "database", "others_mib", "workers"),
+    [(4, 4096, False, 0, 4), (8, 4096, False, 0, 6), (4, 4096, True, 0, 3), (4, 8192, True, 2500, 4), (2, 2048, True, 0, 1), (2, 512, False, 0, 1)],
+)
+def test_workers_by_hand(cpus: int, memory_mib: int, database: bool, others_mib: int, workers: int) -> None:
+    """Three quarters of 4096 are 3072: six workers of 512 MiB, or three with the connections of each."""
+    assert sizing.mlflow_workers(cpus, memory_mib, database, others_mib) == workers
 
 
 def test_a_pool_holds_all_threads_of_a_worker() -> None:
-    """40 threads can each hold a connection while one gets its second: with that one done, the next can go on."""
-    assert sizing.POOL_SIZE + sizing.MAX_OVERFLOW >= 41
+    """Each thread can hold a connection while one gets its second: with that one done, the next can go on."""
+    assert sizing.POOL_SIZE + sizing.MAX_OVERFLOW >= sizing.THREADS + 1
+    assert sizing.MAX_OVERFLOW > 0, "MLflow ignores 0"
 
 
-def test_connections_of_a_host_and_of_a_site() -> None:
-    """By hand: 2 workers × 41 × 3 pools and 4 × 50 × 2, and the reserve."""
-    first = sizing.mlflow_connections(workers=2, pool_size=20, max_overflow=21, engines=3)
-    second = sizing.mlflow_connections(workers=4, pool_size=30, max_overflow=20, engines=2)
-    assert (first, second) == (246, 400)
-    assert sizing.max_connections([first, second]) == 656
-    assert sizing.max_connections([]) == sizing.RESERVED_CONNECTIONS > 3
+@pytest.mark.parametrize(
+    ("workers", "pool_size", "max_overflow", "engines", "connections"),
+    [(1, 40, 1, 3, 123), (2, 40, 1, 3, 246), (4, 30, 20, 2, 400), (0, 40, 1, 3, 0)],
+)
+def test_connections_of_a_host(workers: int, pool_size: int, max_overflow: int, engines: int, connections: int) -> None:
+    """By hand: every pool of every worker, full."""
+    assert sizing.mlflow_connections(workers, pool_size, max_overflow, engines) == connections
 
 
-@given(MEMORY_MIB, CONNECTIONS)
-@example(512, 100)
-@example(4096, 133)
-@example(64 * 1024, 1000)
-def test_postgresql_never_plans_more_than_it_may(memory_mib: int, connections: int) -> None:
-    """All connections in their largest hash at once, every autovacuum worker and the caches: at most 80 % of the memory."""
-    try:
-        plan = {name: sizing.parse_memory(value) for name, value in sizing.postgresql_memory(memory_mib, connections).items()}
-    except ValueError as error:
-        assert str(memory_mib) in str(error) and str(connections) in str(error)
-        return
-    worst = (
-        plan["shared_buffers"]
-        + connections * plan["work_mem"] * sizing.HASH_MEM_MULTIPLIER
-        + sizing.AUTOVACUUM_WORKERS * plan["maintenance_work_mem"]
-        + plan["wal_buffers"]
-    )
-    assert worst <= memory_mib * MIB * 0.8
-    assert 64 * KIB <= plan["work_mem"] <= 64 * MIB
-    assert plan["work_mem"] % (64 * KIB) == 0
-    assert plan["shared_buffers"] <= 8 * GIB
-    assert 16 * MIB <= plan["maintenance_work_mem"] <= GIB
-    assert plan["shared_buffers"] <= plan["effective_cache_size"] <= memory_mib * MIB
-
-
-@given(MEMORY_MIB, CONNECTIONS)
-def test_postgresql_uses_what_it_may(memory_mib: int, connections: int) -> None:
-    """A plan of zeros would also stay below 80 %: below its ceiling, work_mem could not be one step larger."""
-    try:
-        plan = {name: sizing.parse_memory(value) for name, value in sizing.postgresql_memory(memory_mib, connections).items()}
-    except ValueError:
-        return
-    assume(plan["work_mem"] < 64 * MIB)
-    others = plan["shared_buffers"] + sizing.AUTOVACUUM_WORKERS * plan["maintenance_work_mem"] + plan["wal_buffers"]
-    one_step_more = others + connections * (plan["work_mem"] + 64 * KIB) * sizing.HASH_MEM_MULTIPLIER
-    # The 80 % are rounded down to whole MiB.
-    assert one_step_more > (sizing.steady(memory_mib) * 8 // 10) * MIB
-
-
-@given(st.integers(min_value=1024, max_value=1024 * 1024))
-def test_a_host_of_a_gib_has_room_for_postgresql_itself(memory_mib: int) -> None:
-    """PostgreSQL's own default of 100 connections never fails on a host that can run it."""
-    assert sizing.postgresql_memory(memory_mib, 100)
-
-
-def test_too_many_connections_are_refused_with_a_remedy() -> None:
-    """The alternative is a server that the kernel kills under load."""
-    with pytest.raises(ValueError, match="1024 MiB .* 20000 connections: use fewer mlflow_workers, or more memory"):
-        sizing.postgresql_memory(1024, 20_000)
+def test_connections_of_a_worker_and_the_reserve() -> None:
+    """What docs/sizing.md counts with."""
+    assert sizing.mlflow_connections(1, sizing.POOL_SIZE, sizing.MAX_OVERFLOW, sizing.ENGINES) == sizing.CONNECTIONS_OF_WORKER == 123
+    assert sum(sizing.RESERVE.values()) == sizing.RESERVED_CONNECTIONS == 10
+    assert sizing.RESERVE["superuser_reserved_connections"] == 3, "PostgreSQL's own default"
