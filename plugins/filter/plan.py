@@ -160,7 +160,7 @@ def postgresql_plan(host: dict[str, Any], given: dict[str, Any], access: dict[st
     except ValueError as error:
         raise AnsibleFilterError(str(error)) from error
     share = described.share_mib
-    sizes = {"memory_mib": described.memory_mib, "share_mib": share, "limit_mib": int(share * tuning.LIMIT)}
+    sizes = {"memory_mib": described.memory_mib, "share_mib": share, "limit_mib": int(share * tuning.LIMIT_WITH_PROCESSES)}
     return {"settings": plan.settings, "reasons": plan.reasons, "memory": plan.memory, "host": sizes}
 
 

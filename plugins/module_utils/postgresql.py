@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import Any
 from urllib.parse import quote
 
@@ -69,6 +70,8 @@ def user_problem(user: Any, reserved: list[str]) -> str | None:
     unknown = sorted(set(user) - _USER_KEYS)
     if unknown:
         return f"unknown key {unknown[0]!r}; the keys are {', '.join(sorted(_USER_KEYS))}"
+    if "password" not in user and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", str(name)):
+        return f"the password of {name!r} cannot be made, as its file would have that name; give it a password, or a name of letters, digits, _ and -"
     if name in [*reserved, "postgres"]:
         return f"the name {name!r} is taken by MLflow or PostgreSQL itself; choose another"
     if user.get("grants", "read") not in USER_GRANTS:

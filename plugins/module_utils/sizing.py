@@ -70,7 +70,7 @@ def steady(memory_mib: int) -> int:
 def mlflow_workers(cpus: int, memory_mib: int, database: bool = False, others_mib: int = 0) -> int:
     """Worker processes of one MLflow host.
 
-    One for each core, as the handlers are CPU-bound Python, while their memory stays within three quarters of what the host has for them. Where
+    One for each core, as the handlers are CPU-bound Python, while their memory stays within two thirds of what the host has for them. Where
     PostgreSQL runs on the same host, the processes of a worker's connections need as much as the worker.
 
     Args:
@@ -83,7 +83,7 @@ def mlflow_workers(cpus: int, memory_mib: int, database: bool = False, others_mi
         At least 1.
     """
     each = WORKER_MIB * (2 if database else 1)
-    return max(1, min(cpus, (steady(memory_mib) - others_mib) * 3 // 4 // each))
+    return max(1, min(cpus, (steady(memory_mib) - others_mib) * 2 // 3 // each))
 
 
 def mlflow_connections(workers: int, pool_size: int, max_overflow: int, engines: int) -> int:

@@ -25,6 +25,9 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.sizing import (
 # Part of the share that the sum of everything below may take; the rest is for the processes themselves, the page cache and mistakes.
 LIMIT = 0.8
 
+# And with the processes of all connections; the kernel needs some too.
+LIMIT_WITH_PROCESSES = 0.9
+
 # Private memory of one connection's process besides work_mem, its caches of the catalog and of statements. Of 84 connections that MLflow
 # had used, the largest had 3.0 MiB, half of them less than 1.9.
 BACKEND_MIB = 3
@@ -225,7 +228,7 @@ def plan(host: Host, given: dict[str, Any] | None = None, access: dict[str, Any]
 
     This holds for every plan, whatever is given: shared_buffers + (max_connections + max_parallel_workers) × work_mem × hash_mem_multiplier
     + autovacuum_max_workers × autovacuum_work_mem + maintenance_work_mem + wal_buffers is at most 80 % of the share; with 3 MiB for each
-    connection's process it is at most all of it; and WAL takes at most 30 % of its disk.
+    connection's process it is at most 90 %; and WAL takes at most 30 % of its disk.
 
     Args:
         host: what PostgreSQL runs on.
@@ -275,7 +278,7 @@ def _memory(draft: _Draft, host: Host, parallel: int, vacuums: int) -> list[dict
     vacuum = draft.memory("autovacuum_work_mem", _between(16, share_kib // 40960, 512) * 1024, "half of that, as several run at once; up to 512 MB")
     vacuum = maintenance if vacuum == -1 else vacuum
     own = connections * BACKEND_MIB * 1024
-    limit = min(int(share_kib * LIMIT), share_kib - own) - vacuums * vacuum - maintenance
+    limit = min(int(share_kib * LIMIT), int(share_kib * LIMIT_WITH_PROCESSES) - own) - vacuums * vacuum - maintenance
     sorters = (connections + parallel) * multiplier
     wish = draft.given.get("work_mem", f"{MIN_WORK_MEM_KIB}kB")
     wish_kib = _kib("work_mem", _SERVER["work_mem"] if wish is None else wish)

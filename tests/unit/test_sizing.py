@@ -68,12 +68,12 @@ def test_steady_memory_is_little_less(memory_mib: int) -> None:
 @example(4, 4096, True, 0)
 @example(4, 2048, True, 4096)
 def test_workers_stay_within_cores_and_memory(cpus: int, memory_mib: int, database: bool, others_mib: int) -> None:
-    """Within three quarters of what the others leave, twice as much for each beside a database; one at least, and never one fewer than would fit."""
+    """Within two thirds of what the others leave, twice as much for each beside a database; one at least, and never one fewer than would fit."""
     workers = sizing.mlflow_workers(cpus, memory_mib, database, others_mib)
     each = sizing.WORKER_MIB * (2 if database else 1)
     assert 1 <= workers <= cpus
-    assert workers == 1 or workers * each <= (memory_mib - others_mib) * 0.75
-    assert workers == cpus or (workers + 1) * each > (sizing.steady(memory_mib) - others_mib) * 0.75
+    assert workers == 1 or workers * each <= (memory_mib - others_mib) * 2 / 3
+    assert workers == cpus or (workers + 1) * each > (sizing.steady(memory_mib) - others_mib) * 2 / 3
 
 
 @given(st.integers(min_value=1, max_value=64), CPUS, MEMORY_MIB, st.booleans(), OTHERS_MIB)
@@ -88,10 +88,10 @@ def test_more_hardware_is_never_fewer_workers(more: int, cpus: int, memory_mib: 
 
 @pytest.mark.parametrize(
     ("cpus", "memory_mib", "database", "others_mib", "workers"),
-    [(4, 4096, False, 0, 4), (8, 4096, False, 0, 6), (4, 4096, True, 0, 3), (4, 8192, True, 2500, 4), (2, 2048, True, 0, 1), (2, 512, False, 0, 1)],
+    [(4, 4096, False, 0, 4), (8, 4096, False, 0, 5), (4, 4096, True, 0, 2), (4, 8192, True, 2500, 3), (2, 2048, True, 0, 1), (2, 512, False, 0, 1)],
 )
 def test_workers_by_hand(cpus: int, memory_mib: int, database: bool, others_mib: int, workers: int) -> None:
-    """Three quarters of 4096 are 3072: six workers of 512 MiB, or three with the connections of each."""
+    """Two thirds of 4096 are 2730: five workers of 512 MiB, or two with the connections of each."""
     assert sizing.mlflow_workers(cpus, memory_mib, database, others_mib) == workers
 
 

@@ -111,11 +111,11 @@ def worst_case(plan: tuning.Plan) -> float:
 
 
 def check_memory(host: tuning.Host, plan: tuning.Plan) -> None:
-    """At most 80 % of the share, and all of it with the processes."""
+    """At most 80 % of the share, and 90 % with the processes."""
     share, worst = host.memory_mib * host.share, worst_case(plan)
     assert worst <= share * 0.8
-    assert worst + 3 * int(in_force(plan, "max_connections")) <= share
-    assert sum(part["mib"] for part in plan.memory) <= share + 3
+    assert worst + 3 * int(in_force(plan, "max_connections")) <= share * 0.9
+    assert sum(part["mib"] for part in plan.memory) <= share * 0.9 + 3
     if "effective_cache_size" in plan.settings:
         assert mib(plan.settings["effective_cache_size"]) <= host.memory_mib
 
@@ -267,6 +267,7 @@ def test_more_memory_or_fewer_connections_fit_as_offered(host: tuning.Host, give
 @often(150)
 @given(TIGHT, st.integers(1, 32), st.integers(0, 40))
 @example(tuning.Host(2048, 2, 0), 32, 0)
+@example(tuning.Host(1792, 1, 0), 7, 11)
 def test_fewer_workers_or_a_pooler_fit_as_offered(host: tuning.Host, workers: int, others: int) -> None:
     """Both are counted with the connections of all that is not MLflow."""
     rest = sizing.RESERVED_CONNECTIONS + others
@@ -285,6 +286,7 @@ def test_fewer_workers_or_a_pooler_fit_as_offered(host: tuning.Host, workers: in
 
 @often(300)
 @given(HOSTS | TIGHT, st.integers(1, 64 * 1024))
+@example(tuning.Host(1024, 30, 78, share=0.54), 43)
 def test_more_memory_never_makes_a_plan_smaller(host: tuning.Host, more: int) -> None:
     """An upgrade of the host is never refused, and takes nothing from caches and sorts."""
     small, large = plan_or_refusal(host, {}), plan_or_refusal(dataclasses.replace(host, memory_mib=host.memory_mib + more), {})
@@ -332,7 +334,7 @@ def test_shares_leave_the_others_their_memory(memory_mib: int, workers: int, oth
 
 def test_a_share_is_the_same_after_a_reboot() -> None:
     """A few MiB less, as between two kernels, change nothing."""
-    assert tuning.memory_share(24105, 6) == tuning.memory_share(24090, 6)
+    assert all(tuning.memory_share(24105, 0, taken) == tuning.memory_share(24090, 0, taken) for taken in range(8000, 12000, 10))
     assert tuning.plan(tuning.Host(24105, 4, 300)).settings == tuning.plan(tuning.Host(24090, 4, 300)).settings
 
 
@@ -383,7 +385,7 @@ GOLDEN = [
         tuning.Host(8192, 4, 502, share=0.75, disk_mib=20480, version=15, workers=4),
         {
             "shared_buffers": "1536MB",
-            "work_mem": "2304kB",
+            "work_mem": "1728kB",
             "maintenance_work_mem": "307MB",
             "autovacuum_work_mem": "153MB",
             "effective_cache_size": "4608MB",
@@ -395,10 +397,10 @@ GOLDEN = [
         id="shared-8-gib",
     ),
     pytest.param(
-        # 1024 less 170 × 3, 3 × 25 and 51 are 388 MiB; 171 processes need 171 of them for twice 512 kB, the log may need 16, so shared_buffers
-        # is 201 instead of 256.
-        tuning.Host(1024, 1, 170),
-        {"shared_buffers": "201MB", "work_mem": "512kB", "wal_buffers": "6432kB", "maintenance_work_mem": "51MB", "autovacuum_work_mem": "25MB"},
+        # 90 % of 1024 less 150 × 3, 3 × 25 and 51 are 345 MiB; 151 processes need 151 of them for twice 512 kB, the log may need 16, so
+        # shared_buffers is 178 instead of 256.
+        tuning.Host(1024, 1, 150),
+        {"shared_buffers": "178MB", "work_mem": "512kB", "wal_buffers": "5696kB", "maintenance_work_mem": "51MB", "autovacuum_work_mem": "25MB"},
         id="shared-buffers-give-way",
     ),
 ]
@@ -482,7 +484,10 @@ def test_too_many_connections_are_refused_with_every_remedy() -> None:
     text = plan_or_refusal(host, {})
     assert isinstance(text, str)
     assert text.startswith("postgresql_max_connections = 994: 4096 MiB for PostgreSQL (postgresql_memory_share = 1 of 4096 MiB) leave them ")
-    assert set(_offers(text)) == {"memory", "connections", "workers", "pool", "small_pool"}
+    offers = _offers(text)
+    assert set(offers) == {"memory", "connections", "workers", "pool", "small_pool"}
+    # Each of the 8 × 40 threads holds one connection, and two more for each worker go round; a second one is needed in the tracking database only.
+    assert (offers["pool"], offers["small_pool"]) == (336, 20)
 
 
 def test_the_other_calculators_by_hand() -> None:
