@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
-from ansible_collections.mlops.mlflow.plugins.module_utils import certificates, external, preflight
+from ansible_collections.mlops.mlflow.plugins.module_utils import certificates, external, preflight, sizing
 from jinja2 import Undefined
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
@@ -86,15 +86,16 @@ def input_problems(host: dict[str, Any], artifacts_destination: str = "") -> lis
     values, problems = given(host)
     known = known_variables() | SITE_VARIABLES
     problems += preflight.input_problems(values, known, sorted(path.name for path in ROLES.iterdir()) + ["mlops"], locks(), artifacts_destination)
+    values = {name: value for name, value in values.items() if name not in preflight.named(problems)}
     for name in ("pki_certificate_file", "pki_key_file", "pki_ca_file"):
-        if values.get(name) and not Path(values[name]).is_file():
+        if values.get(name) and not Path(str(values[name])).is_file():
             problems.append(preflight.problem(name, values[name], "there is no such file on the controller; use an absolute path, or leave it out"))
     for path in values["sources_ca_files"] if isinstance(values.get("sources_ca_files"), list) else []:
         if not Path(str(path)).is_file():
             problems.append(preflight.problem("sources_ca_files", path, "there is no such file on the controller; use an absolute path"))
     # The role would take a missing file for the wish to have no lock.
     lock = values.get("mlflow_lock_file")
-    if lock and not Path(lock).is_file():
+    if lock and not Path(str(lock)).is_file():
         problems.append(preflight.problem("mlflow_lock_file", lock, "there is no such file on the controller; use an absolute path, or leave it out"))
     return problems
 
@@ -107,7 +108,7 @@ def input_notices(host: dict[str, Any], services: list[str], artifacts_destinati
 
 def file_text(path: str) -> str:
     """Return the text of a file on the controller."""
-    return Path(path).read_text(encoding="utf-8")
+    return Path(path).read_text(encoding="utf-8", errors="replace")
 
 
 def certificate_problems(host: dict[str, Any], names: list[str]) -> list[str]:
@@ -165,7 +166,8 @@ def host_problems(
         return ["this host cannot be reached by SSH: see the line UNREACHABLE above, and mend ansible_host, ansible_user or the key"]
     report = report["report"]
     values, facts = given(host)[0], host["ansible_facts"]
-    late = [line for line in input_problems(host, artifacts_destination) if line not in (host.get("__preflight_problems") or [])]
+    said = host.get("__preflight_problems") or []
+    late = [line for line in input_problems(host, artifacts_destination) if line not in said]
     ports = {}
     for service in services:
         variable, default, unit = PORTS[service]
@@ -175,7 +177,7 @@ def host_problems(
     defaults = ROLES / "postgresql" / "vars" / f"{facts['distribution']}_{facts['distribution_major_version']}.yml"
     if defaults.exists():
         report = {**report, "postgresql_default": yaml.safe_load(defaults.read_text(encoding="utf-8"))["__postgresql_distribution_version"]}
-    return late + preflight.host_problems(values, services, facts, report, ports, connections, float(memory_share))
+    return late + preflight.host_problems(values, services, facts, report, ports, connections, float(memory_share), said + late)
 
 
 def database_problems(host: dict[str, Any], target: dict[str, Any], looked: dict[str, Any], connections: dict[str, Any]) -> list[str]:
@@ -189,8 +191,11 @@ def database_problems(host: dict[str, Any], target: dict[str, Any], looked: dict
     """
     if "report" not in looked:
         return []
-    arithmetic = ", ".join(f"{part['what']} = {part['count']}" for part in connections["parts"])
-    found = external.database_problems(looked["report"], database_target(target), connections["total"], arithmetic, connections["by_store"])
+    # The server tells by itself what it keeps for superusers.
+    parts = [part for part in connections["parts"] if part["what"] != sizing.SUPERUSERS]
+    arithmetic = ", ".join(f"{part['what']} = {part['count']}" for part in parts)
+    need = sum(part["count"] for part in parts)
+    found = external.database_problems(looked["report"], database_target(target), need, arithmetic, connections["by_store"])
     return [line for line in found if line not in (host.get("__preflight_problems") or [])]
 
 
@@ -236,6 +241,9 @@ def problem_report(hosts: list[dict[str, Any]], looked: bool = True) -> list[str
             lines.append("this host could not be looked at; its error is above")
         for line in lines:
             where.setdefault(line, []).append(host["inventory_hostname"])
+    if any(line.startswith("this host cannot be reached") for line in where):
+        # That is the reason.
+        where = {line: names for line, names in where.items() if not line.startswith("mlflow_workers: nobody has looked at")}
     return [f"{', '.join(names)}: {line}" for line, names in where.items()]
 
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
@@ -16,55 +17,66 @@ def mlflow_workers(cpus: int, memory_mib: int) -> int:
     return sizing.mlflow_workers(int(cpus), int(memory_mib))
 
 
-def _has(groups: dict[str, list[str]], group: str, host: dict[str, Any]) -> bool:
-    return host.get("inventory_hostname") in groups.get(group, [])
+def _has(hosts_of: dict[str, list[str]], service: str, host: dict[str, Any]) -> bool:
+    return host.get("inventory_hostname") in hosts_of.get(service, [])
 
 
-def _object_store_mib(host: dict[str, Any], groups: dict[str, list[str]]) -> int:
-    return sizing.OBJECT_STORE_MIB if _has(groups, "object_store", host) else 0
+def _number(host: dict[str, Any], name: str) -> int:
+    """Read a number of the inventory; 0 when there is none, or something else, which preflight names."""
+    value = str(host.get(name, ""))
+    return int(value) if re.fullmatch("[0-9]{1,9}", value) else 0
 
 
-def site_workers(host: dict[str, Any], groups: dict[str, list[str]]) -> int:
+def _object_store_mib(host: dict[str, Any], hosts_of: dict[str, list[str]]) -> int:
+    return sizing.OBJECT_STORE_MIB if _has(hosts_of, "object_store", host) else 0
+
+
+def site_workers(host: dict[str, Any], hosts_of: dict[str, list[str]]) -> int:
     """Worker processes of an MLflow host, beside what else it runs.
 
     Args:
         host: its variables, with facts.
-        groups: the inventory's groups.
+        hosts_of: the names of the hosts that run each service.
 
     Returns:
         0 when the host runs no MLflow, or has no facts yet.
     """
     facts = host.get("ansible_facts") or {}
-    if not _has(groups, "mlflow", host) or "processor_vcpus" not in facts:
+    if not _has(hosts_of, "mlflow", host) or "processor_vcpus" not in facts:
         return 0
-    database = _has(groups, "postgresql", host)
-    return sizing.mlflow_workers(int(facts["processor_vcpus"]), int(facts["memtotal_mb"]), database, _object_store_mib(host, groups))
+    database = _has(hosts_of, "postgresql", host)
+    return sizing.mlflow_workers(int(facts["processor_vcpus"]), int(facts["memtotal_mb"]), database, _object_store_mib(host, hosts_of))
 
 
-def site_memory_share(host: dict[str, Any], groups: dict[str, list[str]]) -> float:
+def site_memory_share(host: dict[str, Any], hosts_of: dict[str, list[str]]) -> float:
     """Part of a host's memory that PostgreSQL may plan with, beside what else it runs (see ``tuning.memory_share``)."""
-    workers = int(host.get("mlflow_workers") or site_workers(host, groups)) if _has(groups, "mlflow", host) else 0
-    return tuning.memory_share(int((host.get("ansible_facts") or {}).get("memtotal_mb", 0)), workers, _object_store_mib(host, groups))
+    workers = _number(host, "mlflow_workers") or site_workers(host, hosts_of) if _has(hosts_of, "mlflow", host) else 0
+    return tuning.memory_share(int((host.get("ansible_facts") or {}).get("memtotal_mb", 0)), workers, _object_store_mib(host, hosts_of))
 
 
-def site_connections(hosts: list[dict[str, Any]], groups: dict[str, list[str]], users: Any = None) -> dict[str, Any]:
+def site_connections(hosts: list[dict[str, Any]], hosts_of: dict[str, list[str]], users: Any = None) -> dict[str, Any]:
     """Database connections that a site can need, and what for.
 
     Args:
         hosts: the variables of each MLflow host; what the inventory leaves out is planned from the host's facts.
-        groups: the inventory's groups.
+        hosts_of: the names of the hosts that run each service.
         users: ``postgresql_users``, each with its share in ``connections``.
 
     Returns:
-        ``total``, the ``workers`` of all hosts, ``parts``: ``what`` and ``count`` of each, and ``by_store``: the pools' connections to each database.
+        ``total``, the ``workers`` of all hosts, ``parts``: ``what`` and ``count`` of each, ``by_store``: the pools' connections to each
+        database, ``unknown``: hosts that nobody looked at, of which nothing is counted, and ``elsewhere``: whether MLflow connects to an
+        address of its own choice, which may be a pooler's.
     """
-    parts, all_workers, by_store = [], 0, {"tracking": 0, "auth": 0}
+    parts, unknown, all_workers, by_store = [], [], 0, {"tracking": 0, "auth": 0}
     for host in hosts:
-        # 0: not looked at yet, or unreachable; preflight reports that.
-        workers = int(host.get("mlflow_workers") or site_workers(host, groups))
-        pool, overflow = int(host.get("mlflow_database_pool_size") or sizing.POOL_SIZE), int(host.get("mlflow_database_max_overflow") or sizing.MAX_OVERFLOW)
+        workers = _number(host, "mlflow_workers") or site_workers(host, hosts_of)
+        if workers == 0:
+            unknown.append(host.get("inventory_hostname"))
+        pool = _number(host, "mlflow_database_pool_size") or sizing.POOL_SIZE
+        overflow = _number(host, "mlflow_database_max_overflow") or sizing.MAX_OVERFLOW
         engines = sizing.ENGINES - 1 if host.get("mlflow_auth") == "none" else sizing.ENGINES
-        what = f"{host.get('inventory_hostname')}: {workers} workers × ({pool} + {overflow}) × {engines} pools (tracking, registry{', users' if engines > 2 else ''})"
+        stores = "tracking, registry, users" if engines > 2 else "tracking, registry"
+        what = f"{host.get('inventory_hostname')}: {workers} workers × ({pool} + {overflow}) × {engines} pools ({stores})"
         parts.append({"what": what, "count": sizing.mlflow_connections(workers, pool, overflow, engines)})
         all_workers += workers
         by_store["tracking"] += sizing.mlflow_connections(workers, pool, overflow, 2)
@@ -73,7 +85,14 @@ def site_connections(hosts: list[dict[str, Any]], groups: dict[str, list[str]], 
         if isinstance(user, dict):
             parts.append({"what": f"postgresql_users: {user.get('name')}", "count": postgresql.user_connections(user)})
     parts += [{"what": what, "count": count} for what, count in sizing.RESERVE.items()]
-    return {"total": sum(part["count"] for part in parts), "workers": all_workers, "parts": parts, "by_store": by_store}
+    return {
+        "total": sum(part["count"] for part in parts),
+        "workers": all_workers,
+        "parts": parts,
+        "by_store": by_store,
+        "unknown": unknown,
+        "elsewhere": any("mlflow_database_host" in host for host in hosts),
+    }
 
 
 def host_address(host: dict[str, Any]) -> str:
@@ -167,7 +186,7 @@ def postgresql_plan(host: dict[str, Any], given: dict[str, Any], access: dict[st
 def postgresql_host(**host: Any) -> tuning.Host:
     """Read the fields of ``tuning.Host`` as an inventory writes them."""
     size = str(host.pop("disk_size", "") or "0")
-    disk_mib = int(size) if size.isdigit() else sizing.parse_memory(size) // sizing.MIB
+    disk_mib = int(size) if re.fullmatch("[0-9]+", size) else sizing.parse_memory(size) // sizing.MIB
     share, disk = float(host.pop("share")), str(host.pop("disk"))
     return tuning.Host(share=share, disk=disk, disk_mib=disk_mib, **{name: int(value) for name, value in host.items()})
 
@@ -185,7 +204,8 @@ def postgresql_host_plan(plan: dict[str, Any], host: str, known: dict[str, dict[
         The host's plan as ``plan_report`` takes it.
     """
     rows = []
-    left = {name: None for name, row in known.items() if row["ours"] and name not in plan["settings"]}
+    kept = {guc.find(name, known) for name in plan["settings"]}
+    left = {name: None for name, row in known.items() if row["ours"] and name not in kept}
     for name, value in sorted((plan["settings"] | left).items()):
         row = known.get(guc.find(name, known) or "")
         rows.append(

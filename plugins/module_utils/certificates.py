@@ -9,6 +9,7 @@ import ipaddress
 
 try:
     from cryptography import x509
+    from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives import serialization
 
     CRYPTOGRAPHY_ERROR = None
@@ -28,25 +29,28 @@ def names_of(certificate: x509.Certificate) -> list[str]:
 def is_for(certificate: x509.Certificate, name: str) -> bool:
     """Tell whether a client that connects to a name or an address accepts the certificate for it (RFC 6125: a star is a whole first label)."""
     try:
-        wanted = str(ipaddress.ip_address(name))
+        wanted = [str(ipaddress.ip_address(name))]
     except ValueError:
-        wanted = name.lower()
-    star = "*." + wanted.partition(".")[2]
-    return any(each.lower() in (wanted, star) for each in names_of(certificate))
+        wanted = [name.lower(), "*." + name.lower().partition(".")[2]]
+    return any(each.lower() in wanted for each in names_of(certificate))
 
 
-def _issued(chain: list[x509.Certificate], roots: list[x509.Certificate]) -> bool:
-    """Tell whether each certificate is signed by the next, and the last by one of the roots."""
-    certificate, *rest = chain
-    for issuer in [*rest[:1], *roots]:
-        try:
-            certificate.verify_directly_issued_by(issuer)
-        except (ValueError, TypeError):
-            continue
-        except Exception:  # noqa: BLE001  # cryptography's InvalidSignature, when two CAs have one name
-            continue
-        return issuer in roots or _issued(rest, roots)
-    return certificate in roots
+def _signed(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Tell whether one certificate is signed by another."""
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature):
+        # The last: two CAs have one name.
+        return False
+    return True
+
+
+def _issued(certificate: x509.Certificate, others: list[x509.Certificate], anchors: list[x509.Certificate]) -> bool:
+    """Tell whether a certificate is one of the anchors, or others lead from it to one; their order does not matter, as in OpenSSL."""
+    if certificate in anchors:
+        return True
+    left = [each for each in others if each != certificate]
+    return any(_issued(issuer, left, anchors) for issuer in left if _signed(certificate, issuer))
 
 
 def problems(certificate: bytes, key: bytes, ca: bytes, names: list[str], now: datetime.datetime) -> dict[str, str]:
@@ -88,6 +92,9 @@ def problems(certificate: bytes, key: bytes, ca: bytes, names: list[str], now: d
     elif missing:
         remedy = "use a certificate for that too, or set mlflow_database_host to one of its names"
         found["pki_certificate_file"] = f"it is for {', '.join(names_of(first)) or 'no name'}, and MLflow reaches this host as {', '.join(missing)}; {remedy}"
-    if not _issued(chain, roots):
+    others = chain[1:] + roots
+    if not _issued(first, others, roots):
         found["pki_ca_file"] = "it did not sign the certificate in pki_certificate_file, nor the last one of the chain there; use the CA that did"
+    elif not _issued(first, others, [root for root in roots if _signed(root, root)]):
+        found["pki_ca_file"] = "it is not the root of the certificate in pki_certificate_file, where clients want the chain to end; add the CA above it"
     return found

@@ -213,7 +213,7 @@ def _connections(server: dict[str, Any], target: dict[str, Any], need: int, arit
     seen = f"of max_connections {server['max_connections']}, {kept} are reserved and {server['others']} in use by other roles"
     wish = need + kept + server["others"]
     remedy = (
-        f"{seen}, which leaves {max(free, 0)}; MLflow's pools can open {need} ({arithmetic}); use fewer mlflow_workers, or raise max_connections "
+        f"{seen}, which leaves {max(free, 0)}; {need} are needed ({arithmetic}); use fewer mlflow_workers, or raise max_connections "
         f"to {wish} or more: ALTER SYSTEM SET max_connections = {wish}; and restart PostgreSQL"
     )
     return [preflight.problem("mlflow_database_host", target["host"], remedy)]
@@ -413,7 +413,7 @@ def database_problems(report: dict[str, Any], target: dict[str, Any], need: int,
         report: what the module database_report saw on one MLflow host.
         target: what was to be looked at: host, port, sslmode, owner_user, server_user, single_role (both are one role), and databases, a
             list of store (tracking or auth) and name, in the order of the report.
-        need: connections that the pools of all MLflow hosts can open, with the reserve for others.
+        need: connections that the pools of all MLflow hosts can open, with the reserve for others but PostgreSQL's own for superusers.
         arithmetic: how that was calculated, for example ``mlflow-1: 2 workers x (40 + 1) x 3 engines = 246, reserve 7``.
         by_store: the pools' connections by store, without the reserve, against which the limits of the databases and of the server's role
             are held; without it, ``need`` is.

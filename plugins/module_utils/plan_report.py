@@ -121,7 +121,7 @@ def _natural(cells: list[list[str]], column: int, most: int) -> int:
 
 def _paragraph(value: str, width: int, indent: str = "  ") -> list[str]:
     """Wrap a sentence; its further lines are indented."""
-    return textwrap.wrap(_clean(value), width, subsequent_indent=indent, break_on_hyphens=False)
+    return [line.rstrip() for line in textwrap.wrap(_clean(value), width, subsequent_indent=indent, break_on_hyphens=False)]
 
 
 def _settings_lines(plan: dict[str, Any], width: int) -> list[str]:

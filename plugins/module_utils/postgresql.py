@@ -12,6 +12,7 @@ from urllib.parse import quote
 HBA_TYPES = ("local", "host", "hostssl", "hostnossl", "hostgssenc", "hostnogssenc")
 HBA_METHODS = ("scram-sha-256", "md5", "cert", "peer", "reject", "ldap", "gss", "pam", "radius")
 _HBA_KEYS = {"type", "databases", "users", "address", "method", "options"}
+_HBA_WORDS = ("all", "replication", "sameuser", "samerole")
 _HBA_ADDRESS_WORDS = ("samehost", "samenet")
 
 
@@ -51,7 +52,7 @@ _USER_KEYS = {"name", "password", "grants", "addresses", "databases", "connectio
 def user_connections(user: dict[str, Any]) -> int:
     """Return the share of one of ``postgresql_users`` in the connections, which is also its limit."""
     value = str(user.get("connections", USER_CONNECTIONS))
-    return int(value) if value.isdigit() else USER_CONNECTIONS
+    return int(value) if re.fullmatch("[0-9]+", value) else USER_CONNECTIONS
 
 
 def user_problem(user: Any, reserved: list[str]) -> str | None:
@@ -67,16 +68,20 @@ def user_problem(user: Any, reserved: list[str]) -> str | None:
     if not isinstance(user, dict) or not user.get("name"):
         return "an entry is a mapping with a name, such as {name: mlflow_reader, grants: read, addresses: [10.0.0.0/8]}"
     name = user["name"]
-    unknown = sorted(set(user) - _USER_KEYS)
+    unknown = sorted(set(user) - _USER_KEYS, key=str)
     if unknown:
         return f"unknown key {unknown[0]!r}; the keys are {', '.join(sorted(_USER_KEYS))}"
     if "password" not in user and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", str(name)):
         return f"the password of {name!r} cannot be made, as its file would have that name; give it a password, or a name of letters, digits, _ and -"
     if name in [*reserved, "postgres"]:
         return f"the name {name!r} is taken by MLflow or PostgreSQL itself; choose another"
+    if str(name) in _HBA_WORDS or str(name) in ("none", "public") or str(name).startswith("pg_"):
+        return f"the name {name!r} has a meaning of its own in PostgreSQL; choose another"
+    if not user.get("password", True):
+        return f"the password of {name!r} is empty; give it a value, or leave it out to have one made"
     if user.get("grants", "read") not in USER_GRANTS:
         return f"grants {user['grants']!r} are unknown; use one of {', '.join(USER_GRANTS)}"
-    if not str(user.get("connections", USER_CONNECTIONS)).isdigit() or int(user.get("connections", USER_CONNECTIONS)) < 1:
+    if not re.fullmatch("0*[1-9][0-9]*", str(user.get("connections", USER_CONNECTIONS))):
         return f"connections is {user['connections']!r}; use a number from 1 on, or leave it out for {USER_CONNECTIONS}"
     addresses = user.get("addresses", [])
     if not isinstance(addresses, list) or not isinstance(user.get("databases", []), list):
@@ -95,7 +100,7 @@ def hba_problem(entry: Any) -> str | None:
     """
     if not isinstance(entry, dict):
         return "an entry is a mapping such as {type: hostssl, databases: [mlflow], users: [mlflow], address: 10.0.0.0/8, method: scram-sha-256}"
-    unknown = sorted(set(entry) - _HBA_KEYS)
+    unknown = sorted(set(entry) - _HBA_KEYS, key=str)
     if unknown:
         return f"unknown key {unknown[0]!r}; the keys are {', '.join(sorted(_HBA_KEYS))}"
     kind, method, address = entry.get("type", "hostssl"), entry.get("method", "scram-sha-256"), entry.get("address")
@@ -130,7 +135,7 @@ def hba_problem(entry: Any) -> str | None:
 
 def _hba_name(name: str) -> str:
     """Quote a database or user name unless it is one of pg_hba's words."""
-    return name if name in ("all", "replication", "sameuser", "samerole") else '"' + str(name).replace('"', '""') + '"'
+    return name if name in _HBA_WORDS else '"' + str(name).replace('"', '""') + '"'
 
 
 def _hba_address(address: str) -> str:

@@ -55,8 +55,27 @@ OWN_SETTINGS = tuning.VARIABLES | {
     "ssl_key_file": "postgresql_key_file",
 }
 
+# Where the distribution's own scripts look for a cluster, and what the checks read as a whole.
+FIXED_SETTINGS = ("config_file", "data_directory", "external_pid_file", "ident_file", "include", "include_dir", "include_if_exists")
+
 # Sizes of memory that no plan counts: one session, or one subscriber, takes so much at most.
 UNCOUNTED_MEMORY = ("logical_decoding_work_mem", "temp_buffers")
+
+# What a plan starts from: while one of them is wrong, there is no telling whether the rest is.
+PLANNED_FROM = {
+    "mlflow_database_max_overflow",
+    "mlflow_database_pool_size",
+    "mlflow_workers",
+    "postgresql_disk_kind",
+    "postgresql_disk_size",
+    "postgresql_max_connections",
+    "postgresql_memory_share",
+    "postgresql_settings",
+    "postgresql_shared_buffers",
+    "postgresql_users",
+    "postgresql_version",
+    "postgresql_work_mem",
+}
 
 # Variables that playbooks/site.yml fills from those of the role mlflow: what an inventory says would not count.
 MAPPED = {
@@ -86,6 +105,20 @@ def problem(variable: str, value: Any, remedy: str) -> str:
     return f"{variable} = {shown}: {remedy}"
 
 
+def named(lines: list[str]) -> set[str]:
+    """Return the variables that lines are about, and the names in ``postgresql_settings`` with that in front."""
+    return {match.group() for line in lines if (match := re.match(r"postgresql_settings\.[^ ]+|\w+", line))}
+
+
+def _unnamed(values: dict[str, Any], lines: list[str]) -> dict[str, Any]:
+    """Leave out what lines are about already: another line on it would only follow from the first."""
+    about = named(lines)
+    left = {name: value for name, value in values.items() if name not in about}
+    if isinstance(left.get("postgresql_settings"), dict):
+        left["postgresql_settings"] = {name: value for name, value in left["postgresql_settings"].items() if f"postgresql_settings.{name}" not in about}
+    return left
+
+
 def unknown_variables(names: list[str], known: set[str], prefixes: list[str]) -> list[str]:
     """Find variables that look like the collection's and are none.
 
@@ -111,7 +144,7 @@ def _memory(values: dict[str, Any]) -> list[str]:
     found = []
     for name in ("postgresql_shared_buffers", "postgresql_work_mem", "postgresql_disk_size"):
         value = str(values.get(name, ""))
-        if value and not (name == "postgresql_disk_size" and value.isdigit()):
+        if value and not (name == "postgresql_disk_size" and re.fullmatch("[0-9]+", value)):
             try:
                 sizing.parse_memory(value)
             except ValueError as error:
@@ -124,9 +157,13 @@ def _settings(values: dict[str, Any]) -> list[str]:
     if not isinstance(settings, dict):
         return []
     return [
-        problem(f"postgresql_settings.{name}", settings[name], f"set {OWN_SETTINGS[name]} instead, from which other values follow")
-        for name in OWN_SETTINGS
-        if name in settings
+        problem(f"postgresql_settings.{name}", value, f"set {OWN_SETTINGS[str(name).lower()]} instead, from which other values follow")
+        for name, value in settings.items()
+        if str(name).lower() in OWN_SETTINGS
+    ] + [
+        problem(f"postgresql_settings.{name}", value, "the cluster's places and files are the distribution's and this role's; leave it out")
+        for name, value in settings.items()
+        if str(name).lower() in FIXED_SETTINGS
     ]
 
 
@@ -137,12 +174,7 @@ def _unknown_settings(values: dict[str, Any], known: dict[str, dict[str, Any]]) 
     wanted |= {f"postgresql_{name}": (name, values[f"postgresql_{name}"]) for name in ("shared_buffers", "work_mem") if values.get(f"postgresql_{name}")}
     if not known:
         return []
-    return [
-        problem(variable, value, fault)
-        for variable, (name, value) in wanted.items()
-        if name not in OWN_SETTINGS or variable != f"postgresql_settings.{name}"
-        if (fault := guc.problem(name, value, known)) is not None
-    ]
+    return [problem(variable, value, fault) for variable, (name, value) in wanted.items() if (fault := guc.problem(str(name), value, known)) is not None]
 
 
 def _number(values: dict[str, Any], name: str, low: float, high: float, what: str) -> list[str]:
@@ -285,7 +317,8 @@ def _access(values: dict[str, Any]) -> list[str]:
     if "mlflow_webhook_key" in values and not re.fullmatch(r"[A-Za-z0-9_-]{43}=", str(values["mlflow_webhook_key"])):
         found.append(problem("mlflow_webhook_key", None, "a Fernet key is 32 bytes in URL-safe base64: openssl rand 32 | base64 | tr +/ -_"))
     for name in ("mlflow_kek_passphrase", "mlflow_flask_secret_key", "mlflow_database_password"):
-        if name in values and not values[name]:
+        # The password of an external database is asked for with its role.
+        if name in values and not values[name] and not (name == "mlflow_database_password" and "mlflow_database_host" in values):
             found.append(problem(name, None, "it is empty; give it a value, or leave it out to have one made"))
     environment = values.get("mlflow_environment")
     for name in sorted(set(OWN_VARIABLE) & set(environment if isinstance(environment, dict) else {})):
@@ -311,9 +344,13 @@ def _specified(values: dict[str, Any], known: dict[str, dict[str, Any]], said: l
     found = []
     for name, value in values.items():
         option = known.get(name)
-        if option is None or value is None or any(line.startswith(name) for line in said):
+        if option is None or name in named(said):
             continue
         fits, what = _TYPES[option.get("type", "str")]
+        if value is None:
+            if option["type"] in ("list", "dict"):
+                found.append(problem(name, None, f"use {what}, or leave it out"))
+            continue
         choices = [str(choice) for choice in option.get("choices", [])]
         if not fits(value):
             found.append(problem(name, value, f"use {what}") if option["type"] not in ("list", "dict") else f"{name}: its value is not shown; use {what}")
@@ -455,25 +492,29 @@ def _ports(ports: dict[str, dict[str, Any]], report: dict[str, Any]) -> list[str
 
 def _uncounted(values: dict[str, Any], facts: dict[str, Any]) -> list[str]:
     settings, found = values.get("postgresql_settings"), []
-    for name in UNCOUNTED_MEMORY if isinstance(settings, dict) else ():
+    for name, value in settings.items() if isinstance(settings, dict) else ():
+        if str(name).lower() not in UNCOUNTED_MEMORY or value is None:
+            continue
         try:
-            size = sizing.parse_memory(settings.get(name, "0kB")) // sizing.MIB
+            size = sizing.parse_memory(str(value)) // sizing.MIB
         except ValueError as error:
-            found.append(problem(f"postgresql_settings.{name}", settings[name], str(error)))
+            found.append(problem(f"postgresql_settings.{name}", value, str(error)))
             continue
         if size > facts["memtotal_mb"] // 4:
             remedy = f"the host has {facts['memtotal_mb']} MiB; use at most {facts['memtotal_mb'] // 4}MB, or leave it out"
-            found.append(problem(f"postgresql_settings.{name}", settings[name], remedy))
+            found.append(problem(f"postgresql_settings.{name}", value, remedy))
     return found
 
 
 def _plan(values: dict[str, Any], facts: dict[str, Any], report: dict[str, Any], need: dict[str, Any], share: float) -> list[str]:
     """See whether there is a plan for PostgreSQL on this host."""
+    if need["unknown"] and "postgresql_max_connections" not in values:
+        # A plan without them would take their connections away.
+        hosts = ", ".join(need["unknown"])
+        return [f"mlflow_workers: nobody has looked at {hosts}, so that its connections are unknown; leave out --limit, or set mlflow_workers for that host"]
     given = values.get("postgresql_max_connections", need["total"])
-    if not re.fullmatch("[1-9][0-9]*", str(given)):
-        return []
     # With another address for the database there is something in between, a pooler for instance.
-    if int(given) < need["total"] and "mlflow_database_host" not in values:
+    if int(given) < need["total"] and not need["elsewhere"]:
         arithmetic = ", ".join(f"{part['what']} = {part['count']}" for part in need["parts"])
         remedy = f"{need['total']} are needed ({arithmetic}); use that, leave it out, or use fewer mlflow_workers"
         return [problem("postgresql_max_connections", given, remedy)]
@@ -488,7 +529,7 @@ def _plan(values: dict[str, Any], facts: dict[str, Any], report: dict[str, Any],
             connections=int(given),
             share=float(values.get("postgresql_memory_share", share)),
             disk=values.get("postgresql_disk_kind", disk["kind"]),
-            disk_mib=int(size) if size.isdigit() else sizing.parse_memory(size) // sizing.MIB,
+            disk_mib=int(size) if re.fullmatch("[0-9]+", size) else sizing.parse_memory(size) // sizing.MIB,
             version=int(values.get("postgresql_version") or report.get("postgresql_default") or 17),
             workers=need["workers"],
         )
@@ -498,13 +539,13 @@ def _plan(values: dict[str, Any], facts: dict[str, Any], report: dict[str, Any],
     return []
 
 
-def _database(values: dict[str, Any], facts: dict[str, Any], report: dict[str, Any], need: dict[str, Any], share: float) -> list[str]:
-    """Check what PostgreSQL is to run with: each value by itself, and if that is well, all together."""
+def _database(values: dict[str, Any], facts: dict[str, Any], report: dict[str, Any]) -> list[str]:
+    """Check each value that PostgreSQL is to run with."""
     version = str(values.get("postgresql_version") or report.get("postgresql_default") or "")
     name = values.get("postgresql_cluster", "main")
     known = next((each["settings"] for each in report["clusters"] if (each["version"], each["name"]) == (version, name)), {})
-    found = _unknown_settings(values, known) + _uncounted(values, facts)
-    return found or (_plan(values, facts, report, need, share) if not _numbers(values) + _memory(values) else [])
+    found = _unknown_settings(values, known)
+    return found + _uncounted(_unnamed(values, found), facts)
 
 
 def _strangers(values: dict[str, Any], services: list[str], report: dict[str, Any]) -> list[str]:
@@ -533,6 +574,7 @@ def host_problems(
     ports: dict[str, dict[str, Any]],
     connections: dict[str, Any],
     memory_share: float,
+    said: list[str],
 ) -> list[str]:
     """Check one host against what it is to run.
 
@@ -544,19 +586,23 @@ def host_problems(
         ports: for each variable with a port, ``port`` and the beginning of the ``unit`` that may use it.
         connections: what the site can open (the filter ``site_connections``).
         memory_share: the part of the memory that PostgreSQL may plan with when the inventory does not say.
+        said: the problems of the inventory, what follows from which is left out.
 
     Returns:
         One line for each problem.
     """
+    values = _unnamed(values, said)
     found = _host_system(services, facts, report) + _host_size(values, services, facts, report)
     found += _listen(values, services, facts) + _ports(ports, report) + _strangers(values, services, report)
     if "postgresql" in services:
-        found += _database(values, facts, report, connections, memory_share)
+        wrong = _database(values, facts, report)
+        found += wrong or ([] if PLANNED_FROM & {name.partition(".")[0] for name in named(said)} else _plan(values, facts, report, connections, memory_share))
     for variable, name in report["unresolved"]:
         found.append(problem(variable, name, "this host cannot resolve the name; mend DNS or /etc/hosts, or use an address"))
     distribution_default = report.get("postgresql_default")
     wanted = str(values.get("postgresql_version") or "")
-    if "postgresql" in services and wanted and distribution_default and wanted != distribution_default and not values.get("sources_apt_repositories"):
+    without_source = wanted and distribution_default and wanted != distribution_default and not values.get("sources_apt_repositories")
+    if "postgresql" in services and without_source and "postgresql_version" not in named(found):
         found.append(
             problem(
                 "postgresql_version",

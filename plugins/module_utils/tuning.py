@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from ansible_collections.mlops.mlflow.plugins.module_utils import guc
 from ansible_collections.mlops.mlflow.plugins.module_utils.sizing import (
     CONNECTIONS_OF_WORKER,
     RESERVED_CONNECTIONS,
@@ -38,6 +39,9 @@ MAX_WORK_MEM_KIB = 64 * 1024
 
 # Part of its disk that WAL may ever take.
 WAL_PART = 0.3
+
+# With less, a few segments of the log would be more than that.
+MIN_DISK_MIB = 2048
 
 # Settings that have a variable of their own; the others are in postgresql_settings.
 VARIABLES = {name: f"postgresql_{name}" for name in ("listen_addresses", "max_connections", "port", "shared_buffers", "work_mem")}
@@ -210,7 +214,11 @@ class _Draft:
 
     def rest(self) -> None:
         """Note what is given and was not planned."""
+        planned = {name: {} for name in self.reasons}
         for name in sorted(set(self.given) - set(self.reasons)):
+            # The server takes its former names, and any case, and of two lines the last.
+            if (same := guc.find(name, planned)) is not None:
+                raise Refused(f"postgresql_settings.{name} = {self.given[name]!r}: this is another name of {same}; set {variable(same)} instead")
             if self.given[name] is not None:
                 self.settings[name], self.reasons[name] = self.given[name], "set in the inventory"
 
@@ -274,7 +282,8 @@ def _memory(draft: _Draft, host: Host, parallel: int, vacuums: int) -> list[dict
     """Divide the share; return its parts."""
     share_kib, connections = host.share_mib * 1024, host.connections
     multiplier = draft.number("hash_mem_multiplier", 2.0, "a hash may take two work_mem: the server's default since 15, and 14 gets it too", least=1)
-    maintenance = draft.memory("maintenance_work_mem", _between(16, share_kib // 20480, 1024) * 1024, "a twentieth of the share, up to 1 GB, for one index at a time")
+    twentieth = _between(16, share_kib // 20480, 1024) * 1024
+    maintenance = draft.memory("maintenance_work_mem", twentieth, "a twentieth of the share, up to 1 GB, for one index at a time")
     vacuum = draft.memory("autovacuum_work_mem", _between(16, share_kib // 40960, 512) * 1024, "half of that, as several run at once; up to 512 MB")
     vacuum = maintenance if vacuum == -1 else vacuum
     own = connections * BACKEND_MIB * 1024
@@ -320,9 +329,12 @@ def _between(low: int, value: int, high: int) -> int:
 def _wal(draft: _Draft, host: Host) -> None:
     """Plan the write-ahead log, which may fill its disk no further than WAL_PART."""
     known = host.disk_mib > 0
+    if 0 < host.disk_mib < MIN_DISK_MIB:
+        raise Refused(f"postgresql_disk_size = {host.disk_mib} MiB: the log of the server alone wants 30 % of {MIN_DISK_MIB} MiB; use a larger disk")
     most_mib = int(host.disk_mib * WAL_PART) if known else 0
     planned = _between(256, most_mib // 2 // 256 * 256, 4096 if host.disk == "hdd" else 8192) if known else 1024
-    reason = "half of what WAL may take, up to 8 GB (4 on a hard disk), so that load seldom forces a checkpoint" if known else "the server's default, as the disk is unknown"
+    reason = "half of what WAL may take, up to 8 GB (4 on a hard disk), so that load seldom forces a checkpoint"
+    reason = reason if known else "the server's default, as the disk is unknown"
     largest = draft.memory("max_wal_size", planned * 1024, reason)
     least = draft.memory("min_wal_size", min(max(largest // 4, 80 * 1024), largest), "a quarter of max_wal_size: segments are used again instead of made anew")
     kept = draft.given.get("wal_keep_size")
@@ -330,17 +342,20 @@ def _wal(draft: _Draft, host: Host) -> None:
     if known:
         planned_slots = 0 if "max_slot_wal_keep_size" in draft.given else 64 * 1024
         left = most_mib * 1024 - max(largest, kept)
-        slots = draft.memory("max_slot_wal_keep_size", max(left // 1024 // 64 * 64, 64) * 1024, "what a standby or a backup that stopped may hold back: WAL stays within 30 % of its disk")
+        reason = "what a standby or a backup that stopped may hold back: WAL stays within 30 % of its disk"
+        slots = draft.memory("max_slot_wal_keep_size", max(left // 1024 // 64 * 64, 64) * 1024, reason)
         for name, size in (("max_wal_size", largest), ("wal_keep_size", kept), ("max_slot_wal_keep_size", slots)):
             room = left if name == "max_slot_wal_keep_size" else most_mib * 1024 - planned_slots
             if size > room or size == -1:
                 value, most = draft.given.get(name, draft.settings.get(name)), max(room // 1024, 0)
-                raise Refused(f"{variable(name)} = {value!r}: WAL may take 30 % of its disk of {host.disk_mib} MiB; use at most {most}MB, or a larger disk")
+                remedy = f"WAL may take 30 % of its disk of {host.disk_mib} MiB; use at most {most}MB, or a larger disk"
+                raise Refused(f"{variable(name)} = {value!r}: {remedy}")
     if least > largest:
-        raise Refused(f"{variable('min_wal_size')} = {draft.given.get('min_wal_size')!r}: max_wal_size is no larger; use at most {largest // 1024}MB")
-    draft.take("checkpoint_timeout", "15min", "fewer full pages in the log than every 5 minutes; a crash costs up to a minute or two of replay")
+        remedy = f"max_wal_size is no larger; use at most {largest // 1024}MB"
+        raise Refused(f"{variable('min_wal_size')} = {draft.given.get('min_wal_size')!r}: {remedy}")
+    draft.take("checkpoint_timeout", "15min", "fewer full pages in the log than every 5 minutes, for a longer replay after a crash")
     draft.take("checkpoint_completion_target", 0.9, "checkpoints are spread over the time until the next")
-    draft.take("wal_compression", "lz4" if host.version >= 15 else "on", "full pages shrink to a half or less for little CPU, fastest with lz4 (15 and newer)")
+    draft.take("wal_compression", "lz4" if host.version >= 15 else "on", "full pages take less of the log and the disk, for little CPU; lz4 from 15 on")
 
 
 def _disk(draft: _Draft, host: Host) -> None:
@@ -349,7 +364,7 @@ def _disk(draft: _Draft, host: Host) -> None:
     draft.take("random_page_cost", 1.1 if solid else 4.0, f"{host.disk}: a page out of order costs {'hardly more than' if solid else 'many times'} the next one")
     draft.take("effective_io_concurrency", 200 if solid else 2, f"{host.disk}: requests that it serves at once (pgtune, timescaledb-tune)")
     draft.take("maintenance_io_concurrency", 200 if solid else 10, f"{host.disk}: the same for vacuum and recovery")
-    draft.take("autovacuum_vacuum_cost_limit", 1000 if solid else 200, f"{host.disk}: lets vacuum write {200 if solid else 40} MB/s, so that it keeps up with metrics")
+    draft.take("autovacuum_vacuum_cost_limit", 1000 if solid else 200, f"{host.disk}: lets vacuum write up to {200 if solid else 40} MB/s, so that it keeps up with metrics")
 
 
 def _habits(draft: _Draft, host: Host) -> None:
@@ -358,7 +373,7 @@ def _habits(draft: _Draft, host: Host) -> None:
     draft.take("autovacuum_vacuum_insert_scale_factor", 0.05, "metrics only grows; frequent small vacuums keep index-only scans possible")
     draft.take("autovacuum_analyze_scale_factor", 0.02, "search plans follow the growth of runs and metrics")
     draft.take("jit", "off", "compiling costs more than MLflow's short queries take, and memory in every process")
-    draft.take("default_toast_compression", "lz4", "long JSON texts (traces, datasets, tags) are packed and unpacked several times faster than with pglz")
+    draft.take("default_toast_compression", "lz4", "long JSON texts (traces, datasets, tags) cost less CPU than with pglz (manual)")
     draft.take("idle_in_transaction_session_timeout", "15min", "a client that forgot its transaction must not keep vacuum from its work")
     draft.take("client_connection_check_interval", "10s", "a search whose client is gone ends")
     draft.take("tcp_keepalives_idle", "60s", "a host that vanished gives its connections back within two minutes")

@@ -112,7 +112,8 @@ MIGRATIONS = {"tracking": ("store", "db_migrations"), "auth": ("server", "auth",
 # What the kinds of roles have on every table; a writer has the use of sequences too.
 PRIVILEGES = {"read": ("SELECT",), "write": ("SELECT", "INSERT", "UPDATE", "DELETE")}
 
-# Rows that say where a role has too little or too much: on the tables and sequences that are there, on those to come, and to connect.
+# Rows that say where a role itself, not by a group, has too little or too much: on the owner's tables and sequences that are there, on those to
+# come, and to connect.
 WRONG_GRANTS = """
 WITH wanted(kind, privilege, has) AS (
   SELECT 'r', p, p = ANY (%(privileges)s) FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) p
@@ -120,7 +121,7 @@ WITH wanted(kind, privilege, has) AS (
 role AS (SELECT to_regrole(%(quoted)s)::oid AS oid)
 SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace CROSS JOIN role CROSS JOIN wanted w
 WHERE n.nspname = 'public' AND c.relowner = current_user::regrole AND CASE WHEN c.relkind IN ('r', 'p') THEN 'r' ELSE c.relkind::text END = w.kind
-  AND w.has <> CASE w.kind WHEN 'r' THEN has_table_privilege(role.oid, c.oid, w.privilege) ELSE has_sequence_privilege(role.oid, c.oid, w.privilege) END
+  AND w.has <> EXISTS (SELECT 1 FROM aclexplode(c.relacl) a WHERE a.grantee = role.oid AND a.privilege_type = w.privilege)
 UNION ALL
 SELECT 'default privileges' FROM role CROSS JOIN wanted w
 WHERE w.has <> EXISTS (

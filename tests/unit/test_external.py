@@ -316,8 +316,8 @@ def test_the_right_to_connect() -> None:
         ),
         (
             {"max_connections": 100, "reserved": 2, "others": 20},
-            "mlflow_database_host = 'db': of max_connections 100, 5 are reserved and 20 in use by other roles, which leaves 75; MLflow's pools can "
-            f"open 92 ({SUM}); use fewer mlflow_workers, or raise max_connections to 117 or more: ALTER SYSTEM SET max_connections = 117; and "
+            "mlflow_database_host = 'db': of max_connections 100, 5 are reserved and 20 in use by other roles, which leaves 75; 92 are "
+            f"needed ({SUM}); use fewer mlflow_workers, or raise max_connections to 117 or more: ALTER SYSTEM SET max_connections = 117; and "
             "restart PostgreSQL",
         ),
         ({"missing_users": ["team a"]}, "postgresql_users = 'team a': db has no such role: CREATE ROLE \"team a\" LOGIN PASSWORD '…';"),

@@ -68,6 +68,55 @@ def test_what_cannot_be_read_is_empty(tmp_path: Path) -> None:
     assert host_report.user_name(3_999_999_999) == "3999999999"
 
 
+def test_what_mlflow_is_configured_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The numbers alone, as the role mlflow writes them; nothing when there is no file."""
+    variables = {"MLFLOW_WORKERS": "4", "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE": 40, "MLFLOW_WORKERS_X": "9", "MLFLOW_AUTH_ADMIN_PASSWORD": PASSWORD}
+    written = server.environment_file(variables | {"MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW": "$(id)"})
+    monkeypatch.setattr(host_report, "text", lambda path: written if path == "/etc/mlflow/mlflow.env" else "")
+    assert host_report.mlflow() == {"MLFLOW_WORKERS": "4", "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE": "40"}
+    written = ""
+    assert host_report.mlflow() == {}
+
+
+def answering(rc: int, stdout: str = "") -> Any:
+    """Return as much of a module as runs one command, and what it was asked to run."""
+    asked: list[list[str]] = []
+
+    def run_command(command: list[str], **dummy: Any) -> tuple[int, str, str]:
+        asked.append(command)
+        return rc, stdout, ""
+
+    return types.SimpleNamespace(run_command=run_command, asked=asked)
+
+
+def test_the_settings_of_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked through its own socket; a server that does not run, or lets nobody in, has none to tell."""
+    pid = f"1\n/data\n0\n5433\n{tmp_path}\n"
+    monkeypatch.setattr(host_report, "text", lambda path: pid if path == "/var/lib/postgresql/17/main/postmaster.pid" else "")
+    running = answering(0, '{"port": {"setting": "5433"}}')
+    assert host_report.settings(running, "17", "main") == {}, "without the socket the file is a left-over"
+    (tmp_path / ".s.PGSQL.5433").touch()
+    assert host_report.settings(running, "17", "main") == {"port": {"setting": "5433"}}
+    (command,) = running.asked
+    assert command[:5] == ["runuser", "-u", "postgres", "--", "/usr/lib/postgresql/17/bin/psql"]
+    assert (command[command.index("-h") + 1], command[command.index("-p") + 1]) == (str(tmp_path), "5433")
+    assert host_report.settings(answering(2), "17", "main") == {}
+    assert host_report.settings(running, "17", "other") == {}
+    pid = "1\n/data\n"
+    assert host_report.settings(running, "17", "main") == {}, "a server that starts has written half of it"
+    assert len(running.asked) == 1
+
+
+@pytest.mark.parametrize(("virtual", "hard", "kind"), [(1, True, "hdd"), (1, False, "ssd"), (0, True, "ssd")])
+def test_the_disk_of_the_database(monkeypatch: pytest.MonkeyPatch, virtual: int, hard: bool, kind: str) -> None:
+    """A virtual disk says that it rotates, whatever it is; the size is that of the whole file system."""
+    monkeypatch.setattr(host_report, "text", lambda path: "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n")
+    monkeypatch.setattr(host_report, "is_hard_disk", lambda device: hard and device == "sda1")
+    monkeypatch.setattr(os.path, "ismount", lambda path: path == "/")
+    disk = host_report.database_disk(answering(virtual))
+    assert disk["kind"] == kind and disk["size_mib"] > 0
+
+
 @pytest.mark.parametrize(("name", "expected"), [("localhost", True), ("127.0.0.1", True), ("a..b", False), ("x" * 70, False)])
 def test_names_resolve_or_do_not(name: str, expected: bool) -> None:
     """A name that nobody can ask for is one that does not resolve, and no traceback."""

@@ -40,7 +40,9 @@ def read_hba_line(line: str) -> list[str]:
         (True, "on"),
         (False, "off"),
         (0, "0"),
-        (1.1, "1.1"),
+        (1.1, "'1.1'"),
+        (1e-05, "'1e-05'"),
+        (-1, "-1"),
         ("8MB", "'8MB'"),
         ("", "''"),
         ("it's", "'it''s'"),
@@ -49,8 +51,15 @@ def read_hba_line(line: str) -> list[str]:
     ],
 )
 def test_conf_values(value: Any, written: str) -> None:
-    """Booleans in PostgreSQL's words, numbers bare, the rest quoted."""
+    """Booleans in PostgreSQL's words, whole numbers bare, the rest quoted: its lexer does not take 1e-05 without quotes."""
     assert postgresql.quote_conf_value(value) == written
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False) | st.integers())
+def test_any_number_survives_the_conf_file(number: float) -> None:
+    """However Python writes it."""
+    written = read_conf(postgresql.render_conf({"seed": number}))["seed"]
+    assert type(number)(written) == number
 
 
 @given(TEXT)
@@ -168,6 +177,73 @@ def test_valid_hba_entries(entry: dict[str, Any]) -> None:
 def test_hba_problems_say_what_would_be_right(entry: Any, problem: str) -> None:
     """Each sentence names what was seen and the remedy."""
     assert (postgresql.hba_problem(entry) or "").startswith(problem)
+
+
+@pytest.mark.parametrize(
+    "user",
+    [
+        {"name": "reader"},
+        {"name": "reader.2-x", "grants": "read", "addresses": [], "databases": []},
+        {"name": "Ana Müller", "password": "p@s:s/w%o'r x", "grants": "write", "addresses": ["10.0.0.0/8", "fd00::7"], "databases": ["a"], "connections": "20"},
+        {"name": 5, "connections": 1},
+    ],
+)
+def test_valid_users(user: dict[str, Any]) -> None:
+    """Nothing to say."""
+    assert postgresql.user_problem(user, ["mlflow"]) is None
+
+
+@pytest.mark.parametrize(
+    ("user", "problem"),
+    [
+        ("reader", "an entry is a mapping with a name, such as {name: mlflow_reader, grants: read, addresses: [10.0.0.0/8]}"),
+        (None, "an entry is a mapping with a name"),
+        ({"grants": "read"}, "an entry is a mapping with a name"),
+        ({"name": ""}, "an entry is a mapping with a name"),
+        ({"name": "a", "adresses": []}, "unknown key 'adresses'; the keys are addresses, connections, databases, grants, name, password"),
+        ({"name": "a", "z": 1, 1: 2}, "unknown key 1; the keys are"),
+        ({"name": "../a"}, "the password of '../a' cannot be made, as its file would have that name; give it a password, or a name of letters"),
+        ({"name": "mlflow"}, "the name 'mlflow' is taken by MLflow or PostgreSQL itself; choose another"),
+        ({"name": "postgres"}, "the name 'postgres' is taken by MLflow or PostgreSQL itself; choose another"),
+        ({"name": "all"}, "the name 'all' has a meaning of its own in PostgreSQL; choose another"),
+        ({"name": "sameuser", "password": "x"}, "the name 'sameuser' has a meaning of its own in PostgreSQL; choose another"),
+        ({"name": "pg_monitor"}, "the name 'pg_monitor' has a meaning of its own in PostgreSQL; choose another"),
+        ({"name": "a", "password": ""}, "the password of 'a' is empty; give it a value, or leave it out to have one made"),
+        ({"name": "a", "password": None}, "the password of 'a' is empty; give it a value, or leave it out to have one made"),
+        ({"name": "a", "grants": "admin"}, "grants 'admin' are unknown; use one of read, write"),
+        ({"name": "a", "grants": ["read"]}, "grants ['read'] are unknown; use one of read, write"),
+        ({"name": "a", "connections": 0}, "connections is 0; use a number from 1 on, or leave it out for 5"),
+        ({"name": "a", "connections": "many"}, "connections is 'many'; use a number from 1 on, or leave it out for 5"),
+        ({"name": "a", "connections": None}, "connections is None; use a number from 1 on, or leave it out for 5"),
+        ({"name": "a", "connections": "²"}, "connections is '²'; use a number from 1 on, or leave it out for 5"),
+        ({"name": "a", "connections": True}, "connections is True; use a number from 1 on, or leave it out for 5"),
+        ({"name": "a", "addresses": "10.0.0.0/8"}, "addresses and databases are lists"),
+        ({"name": "a", "databases": "mlflow"}, "addresses and databases are lists"),
+        ({"name": "a", "addresses": ["10.0.0.0/8", "db.example.org"]}, "address 'db.example.org' is no network in CIDR form"),
+        ({"name": "a", "addresses": ["0.0.0.0/0"]}, "address '0.0.0.0/0' is the whole world; name the networks of the clients"),
+    ],
+)
+def test_user_problems_say_what_would_be_right(user: Any, problem: str) -> None:
+    """Each sentence names what was seen and the remedy."""
+    assert (postgresql.user_problem(user, ["mlflow", "mlflow_owner"]) or "").startswith(problem)
+
+
+@given(st.dictionaries(st.sampled_from(["name", "grants", "addresses", "databases", "connections", "x"]), st.none() | st.integers() | TEXT | st.lists(TEXT)))
+def test_no_user_shows_its_password_or_breaks_the_check(user: dict[str, Any]) -> None:
+    """Whatever is wrong with the rest of it; and who passes has an entry that the server reads as that name alone."""
+    fault = postgresql.user_problem(user | {"password": "ЖЯШ"}, [])
+    assert "ЖЯШ" not in (fault or "")
+    if fault is None:
+        assert postgresql.user_connections(user) >= 1
+        line = postgresql.render_hba([{"users": [user["name"]], "address": "10.0.0.7"}])[len("local all postgres peer\n") : -1]
+        assert read_hba_line(line)[2] == '"' + str(user["name"]).replace('"', '""') + '"'
+
+
+@pytest.mark.parametrize(("value", "share"), [(1, 1), ("30", 30), ("many", 5), ("²", 5), (None, 5)])
+def test_the_share_of_a_user(value: Any, share: int) -> None:
+    """The default also counts for what is wrong, which has a line of its own."""
+    assert postgresql.user_connections({"connections": value}) == share
+    assert postgresql.user_connections({}) == 5
 
 
 @pytest.mark.parametrize(
