@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
-from ansible_collections.mlops.mlflow.plugins.module_utils import certificates, external, preflight, sizing
+from ansible_collections.mlops.mlflow.plugins.module_utils import certificates, external, preflight
 from jinja2 import Undefined
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
@@ -123,6 +123,9 @@ def certificate_problems(host: dict[str, Any], names: list[str]) -> list[str]:
     if not all(path and Path(path).is_file() for path in paths.values()):
         return []
     files = [Path(path).read_bytes() for path in paths.values()]
+    if any(file.startswith(b"$ANSIBLE_VAULT") for file in files):
+        # Only the role pki, which has Ansible read it, can look into it.
+        return []
     found = certificates.problems(*files, names, datetime.datetime.now(datetime.timezone.utc))
     return [preflight.problem(name, Path(paths[name]).name, fault) for name, fault in found.items()]
 
@@ -191,17 +194,13 @@ def database_problems(host: dict[str, Any], target: dict[str, Any], looked: dict
     """
     if "report" not in looked:
         return []
-    # The server tells by itself what it keeps for superusers.
-    parts = [part for part in connections["parts"] if part["what"] != sizing.SUPERUSERS]
-    arithmetic = ", ".join(f"{part['what']} = {part['count']}" for part in parts)
-    need = sum(part["count"] for part in parts)
-    found = external.database_problems(looked["report"], database_target(target), need, arithmetic, connections["by_store"])
+    found = external.database_problems(looked["report"], database_target(target), connections)
     return [line for line in found if line not in (host.get("__preflight_problems") or [])]
 
 
-def database_notices(looked: dict[str, Any], target: dict[str, Any]) -> list[str]:
-    """See ``external.database_notices``."""
-    return external.database_notices(looked["report"], database_target(target)) if "report" in looked else []
+def database_notices(looked: dict[str, Any], target: dict[str, Any], connections: dict[str, Any] | None = None) -> list[str]:
+    """See ``external.database_notices``; the arguments are those of ``database_problems``."""
+    return external.database_notices(looked["report"], database_target(target), connections) if "report" in looked else []
 
 
 def database_target(target: dict[str, Any]) -> dict[str, Any]:
@@ -212,8 +211,10 @@ def database_target(target: dict[str, Any]) -> dict[str, Any]:
 
 
 def missing_passwords(target: dict[str, Any]) -> list[str]:
-    """Passwords that only the inventory can say, because the roles are somebody else's."""
+    """Passwords that only the inventory can say, because the roles are somebody else's. Where one role is both, it says one of the two."""
     wanted = {"mlflow_database_password": "server", "mlflow_database_owner_password": "owner"}
+    if target["owner"]["user"] == target["server"]["user"]:
+        wanted = {} if target["owner"]["password"] else {"mlflow_database_password": "server"}
     remedy = "set it to the password of the role"
     return [f"{name} is missing: {remedy} {target[which]['user']} on {target['host']}" for name, which in wanted.items() if not target[which]["password"]]
 

@@ -104,14 +104,42 @@ def host_address(host: dict[str, Any]) -> str:
     Returns:
         An IP address.
     """
-    facts = host["ansible_facts"]
+    facts = host.get("ansible_facts") or {}
     routed = [facts.get(family, {}).get("address") for family in ("default_ipv4", "default_ipv6")]
-    known = [host.get("mlops_address"), *routed, *facts["all_ipv4_addresses"], *facts["all_ipv6_addresses"]]
-    address = next((each for each in known if each), "")
+    address = next((each for each in (host.get("mlops_address"), *routed, *_addresses(host)) if each), "")
+    if not address:
+        raise AnsibleFilterError(f"mlops_address of {host.get('inventory_hostname')} is unknown, as nobody has looked at that host: set it to an IP address")
     try:
         return str(ipaddress.ip_address(address))
     except ValueError as error:
         raise AnsibleFilterError(f"mlops_address = {address!r} of {host.get('inventory_hostname')}: use an IP address of the host") from error
+
+
+def _addresses(host: dict[str, Any]) -> list[str]:
+    facts = host.get("ansible_facts") or {}
+    return [*facts.get("all_ipv4_addresses", []), *facts.get("all_ipv6_addresses", [])]
+
+
+def names_of_database(host: dict[str, Any], clients: list[dict[str, Any]]) -> list[str]:
+    """Names or addresses by which MLflow reaches the database host itself, and which its certificate must have.
+
+    Args:
+        host: the variables of the database host.
+        clients: those of the MLflow hosts, with what preflight saw there.
+
+    Returns:
+        Nothing for MLflow on the same host, which uses the loopback address; nor where it connects elsewhere, to a pooler for instance.
+    """
+    own = set(_addresses(host))
+    found = []
+    for client in clients:
+        name = client.get("mlflow_database_host")
+        if name:
+            resolved = ((client.get("__preflight_looked") or {}).get("report") or {}).get("resolved", {})
+            found += [str(name)] if own & {str(name), *resolved.get(str(name), [])} else []
+        elif own and client.get("inventory_hostname") != host.get("inventory_hostname"):
+            found.append(host_address(host))
+    return sorted(set(found))
 
 
 def object_store_url(host: dict[str, Any]) -> str:
@@ -277,6 +305,7 @@ class FilterModule:
             "lines": lines,
             "mlflow_host_plan": mlflow_host_plan,
             "mlflow_workers": mlflow_workers,
+            "names_of_database": names_of_database,
             "object_store_url": object_store_url,
             "postgresql_conf": postgresql.render_conf,
             "plan_document": plan_report.document,
@@ -288,6 +317,7 @@ class FilterModule:
             "site_connections": site_connections,
             "site_memory_share": site_memory_share,
             "site_workers": site_workers,
+            "user_connections": postgresql.user_connections,
             "user_grants": user_grants,
             "user_hba": user_hba,
         }

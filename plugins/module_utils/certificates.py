@@ -12,6 +12,8 @@ try:
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives import serialization
 
+    if not hasattr(x509.Certificate, "not_valid_after_utc"):
+        raise ImportError("older than 42: its times have no zone")
     CRYPTOGRAPHY_ERROR = None
 except ImportError as error:
     CRYPTOGRAPHY_ERROR = error
@@ -67,7 +69,7 @@ def problems(certificate: bytes, key: bytes, ca: bytes, names: list[str], now: d
         A sentence for each variable with something wrong (pki_certificate_file, pki_key_file, pki_ca_file).
     """
     if CRYPTOGRAPHY_ERROR is not None:
-        return {"pki_certificate_file": "it cannot be checked without the Python package cryptography on the control node; install it there"}
+        return {"pki_certificate_file": "it cannot be checked without the Python package cryptography, 42 or newer, on the control node; install it there"}
     try:
         chain = x509.load_pem_x509_certificates(certificate)
     except ValueError:

@@ -7,20 +7,24 @@ A problem is one line, as in preflight. What the database's administrator has to
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 import re
 from typing import Any
 
-from ansible_collections.mlops.mlflow.plugins.module_utils import preflight
+from ansible_collections.mlops.mlflow.plugins.module_utils import pgwire, preflight, sizing
 
-OLDEST_VERSION = 120000
-# A migration: the lock's connection, and those of MLflow's own pool.
-OWNER_CONNECTIONS = 3
+# Connections of the administrator's own, which are not always open.
+THEIRS = sizing.RESERVE["backup"] + sizing.RESERVE["monitoring"]
 DATABASE_VARIABLE = {"tracking": "mlflow_database_name", "auth": "mlflow_database_auth_name"}
 USER_VARIABLE = {"owner": "mlflow_database_owner_user", "server": "mlflow_database_user"}
 PASSWORD_VARIABLE = {"owner": "mlflow_database_owner_password", "server": "mlflow_database_password"}
+# How a login ends without telling whether the server's certificate would be trusted.
+_BEFORE_TRUST = (
+    *("name", "folder", "refused", "timeout", "unreachable", "protocol", "no_tls", "tls"),
+    *("ca", "ca_text", "untrusted", "wrong_name", "expired", "surprise"),
+)
 # The bundle of the package ca-certificates, which a bare host need not have yet.
-_BEFORE_TRUST = ("name", "refused", "timeout", "unreachable", "protocol", "no_tls", "tls", "ca", "untrusted", "wrong_name", "expired", "surprise")
 SYSTEM_CAS = "/etc/ssl/certs/ca-certificates.crt"
 # How Ansible replaces what is the text of a password, or has it in it, and what of the report is for people only.
 _MASKED, _ASTERISKS = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER", "********"
@@ -78,6 +82,7 @@ def unique(lines: list[str]) -> list[str]:
 def _reach(kind: str, target: dict[str, Any]) -> str | None:
     host, port = target["host"], target["port"]
     remedies = {
+        "folder": "a PostgreSQL of somebody else's is reached over TCP, not by a socket in a folder; use its name or address",
         "name": "this host cannot resolve the name; mend DNS or /etc/hosts, or use an address",
         "timeout": f"no answer at port {port}; open the way in firewalls and security groups, or correct the address",
         "unreachable": "there is no way to it; mend the network, or correct the address",
@@ -99,6 +104,7 @@ def _certificate(outcome: dict[str, Any], target: dict[str, Any], ca_file: dict[
             "mlflow_database_sslmode", mode, "the server has no TLS; give it a certificate and ssl = on, or give TLS up with mlflow_database_sslmode: prefer"
         ),
         "tls": preflight.problem("mlflow_database_sslmode", mode, f"no TLS session comes about ({message}); the server must know TLS 1.2 or newer"),
+        "ca_text": f"sources_ca_files: no certificates can be read from them ({message}); use files in PEM form",
         "ca": preflight.problem("mlflow_database_ca_file", path, f"no certificates can be read from it ({message}); use a file in PEM form"),
         "untrusted": preflight.problem(
             "mlflow_database_ca_file",
@@ -178,11 +184,43 @@ def _login(which: str, entry: dict[str, Any], database: dict[str, str], report: 
         return preflight.problem("mlflow_database_host", target["host"], f"the login of {target[f'{which}_user']} could not be tried ({outcome['message']})")
     remedy = f"it refuses a login: {outcome['message']}{f' ({state})' if state else ''}"
     if state == "53300":
-        if role and 0 <= role["connection_limit"] < OWNER_CONNECTIONS:
+        if role and 0 <= role["connection_limit"] < sizing.RESERVE["migration"]:
             # The limit has a line of its own.
             return None
         remedy += "; raise max_connections, or the limit of the role (ALTER ROLE … CONNECTION LIMIT) or of the database"
     return preflight.problem("mlflow_database_host", target["host"], remedy)
+
+
+# --- Connections ---
+
+
+@dataclasses.dataclass(frozen=True)
+class Need:
+    """Connections, by who opens them.
+
+    Args:
+        total: all together, of the whole server.
+        arithmetic: how they add up.
+        pools: of MLflow's servers, by store.
+        users: of the roles in postgresql_users, in the tracking database.
+        migration: of the owner, in one database at a time. Hosts that wait for another's migration have one each.
+    """
+
+    total: int
+    arithmetic: str
+    pools: dict[str, int]
+    users: int
+    migration: int
+
+
+def needed(connections: dict[str, Any]) -> Need:
+    """Leave to the server's administrator what is kept for superusers, backup and monitoring: the server says what of it is in use or reserved."""
+    parts = [part for part in connections["parts"] if part["what"] == "migration" or part["what"] not in sizing.RESERVE]
+    users = [part["count"] for part in parts if part["what"].startswith("postgresql_users: ")]
+    hosts = len(parts) - len(users) - 1
+    arithmetic = ", ".join(f"{part['what']} = {part['count']}" for part in parts)
+    migration = sizing.RESERVE["migration"] + max(hosts - 1, 0)
+    return Need(sum(part["count"] for part in parts), arithmetic, connections["by_store"], sum(users), migration)
 
 
 # --- The server ---
@@ -204,25 +242,30 @@ def _roles(server: dict[str, Any], target: dict[str, Any]) -> list[str]:
     return []
 
 
-def _connections(server: dict[str, Any], target: dict[str, Any], need: int, arithmetic: str) -> list[str]:
-    """Compare what is left for ordinary roles with what the pools can open."""
-    kept = server["superuser_reserved"] + server["reserved"]
-    free = server["max_connections"] - kept - server["others"]
-    if free >= need:
+def _connections(server: dict[str, Any], target: dict[str, Any], need: Need) -> list[str]:
+    """Compare what is left for ordinary roles with what MLflow and its users can open."""
+    # Superusers' sessions are among the others: those that are open leave the reserved ones free.
+    kept, others = server["superuser_reserved"] + server["reserved"], max(server["others"], THEIRS)
+    free = server["max_connections"] - kept - others
+    if free >= need.total:
         return []
-    seen = f"of max_connections {server['max_connections']}, {kept} are reserved and {server['others']} in use by other roles"
-    wish = need + kept + server["others"]
+    taken = f"{others} in use by other roles" if server["others"] >= THEIRS else f"{THEIRS} for backup and monitoring"
+    wish = need.total + kept + others
     remedy = (
-        f"{seen}, which leaves {max(free, 0)}; {need} are needed ({arithmetic}); use fewer mlflow_workers, or raise max_connections "
-        f"to {wish} or more: ALTER SYSTEM SET max_connections = {wish}; and restart PostgreSQL"
+        f"of max_connections {server['max_connections']}, {kept} are reserved and {taken}, which leaves {max(free, 0)}; {need.total} are needed "
+        f"({need.arithmetic}); use fewer mlflow_workers, or raise max_connections to {wish} or more: ALTER SYSTEM SET max_connections = {wish}; "
+        "and restart PostgreSQL"
     )
     return [preflight.problem("mlflow_database_host", target["host"], remedy)]
 
 
-def _role_limits(server: dict[str, Any], target: dict[str, Any], need: int, arithmetic: str) -> list[str]:
-    wanted = {"server": (need, f"MLflow's pools can open {need} ({arithmetic}); use fewer mlflow_workers, or")}
-    if not target["single_role"]:
-        wanted["owner"] = (OWNER_CONNECTIONS, f"a migration takes {OWNER_CONNECTIONS};")
+def _role_limits(server: dict[str, Any], target: dict[str, Any], need: Need) -> list[str]:
+    pools, migration = sum(need.pools.values()), f"a migration takes {need.migration}"
+    wanted = {"server": (pools, f"MLflow's pools can open {pools}; use fewer mlflow_workers, or")}
+    if target["single_role"]:
+        wanted["server"] = (pools + need.migration, f"MLflow's pools can open {pools}, and {migration}; use fewer mlflow_workers, or")
+    else:
+        wanted["owner"] = (need.migration, f"{migration};")
     found = []
     for which, (least, why) in wanted.items():
         role, user = server["roles"][which], target[f"{which}_user"]
@@ -239,27 +282,21 @@ def _further_users(server: dict[str, Any], target: dict[str, Any]) -> list[str]:
     ]
 
 
-def _server(report: dict[str, Any], target: dict[str, Any], need: int, arithmetic: str, by_store: dict[str, int] | None) -> list[str]:
+def _server(report: dict[str, Any], target: dict[str, Any], need: Need) -> list[str]:
     server, host = report["server"], target["host"]
     if report["server_error"]:
         remedy = f"the server could be asked for its version and settings in part only ({report['server_error']['message']}); look at its log"
         return [preflight.problem("mlflow_database_host", host, remedy)]
     if not server:
         return []
-    if server["version"] < OLDEST_VERSION:
+    if server["version"] < pgwire.OLDEST_VERSION:
         # Before 10 the second number was part of the version.
         version = server["version"] // 10000 if server["version"] >= 100000 else f"{server['version'] // 10000}.{server['version'] // 100 % 100}"
         return [preflight.problem("mlflow_database_host", host, f"it runs PostgreSQL {version}; MLflow's driver and these checks want 12 or newer")]
     if server["read_only"]:
         remedy = "it takes no writes: a standby, or default_transaction_read_only is on; use the address of the primary"
         return [preflight.problem("mlflow_database_host", host, remedy)]
-    by_server = sum(by_store.values()) if by_store else need
-    return (
-        _roles(server, target)
-        + _connections(server, target, need, arithmetic)
-        + _role_limits(server, target, by_server, arithmetic)
-        + _further_users(server, target)
-    )
+    return _roles(server, target) + _connections(server, target, need) + _role_limits(server, target, need) + _further_users(server, target)
 
 
 # --- A database ---
@@ -323,15 +360,17 @@ def _server_rights(facts: dict[str, Any], database: dict[str, str], target: dict
     return []
 
 
-def _limit(facts: dict[str, Any], database: dict[str, str], least: int, arithmetic: str) -> list[str]:
-    limit = facts["connection_limit"]
+def _limit(facts: dict[str, Any], database: dict[str, str], stores: list[str], need: Need) -> list[str]:
+    parts = {"pools": sum(need.pools.get(store, 0) for store in stores), "migration": need.migration}
+    parts["postgresql_users"] = need.users if "tracking" in stores else 0
+    least, limit = sum(parts.values()), facts["connection_limit"]
     if limit < 0 or limit - facts["others"] >= least:
         return []
     taken = f", {facts['others']} of them in use by other roles" if facts["others"] else ""
-    wish = least + facts["others"]
+    arithmetic = ", ".join(f"{what} = {count}" for what, count in parts.items() if count)
     remedy = (
-        f"it is limited to {limit} connections{taken}, and MLflow's pools can open {least} in it ({arithmetic}); use fewer mlflow_workers, or "
-        f"ALTER DATABASE {identifier(database['name'])} CONNECTION LIMIT {wish};"
+        f"it is limited to {limit} connections{taken}, and {least} are needed in it ({arithmetic}); use fewer mlflow_workers, or "
+        f"ALTER DATABASE {identifier(database['name'])} CONNECTION LIMIT {least + facts['others']};"
     )
     return [preflight.problem(DATABASE_VARIABLE[database["store"]], database["name"], remedy)]
 
@@ -382,7 +421,7 @@ def _foreign(tables: dict[str, Any], name: str, variable: str, target: dict[str,
     return [preflight.problem(variable, name, f"{remedy}{target['owner_user']} can neither migrate them nor grant on them: in this database, {sql}")]
 
 
-def _database(entry: dict[str, Any], database: dict[str, str], report: dict[str, Any], target: dict[str, Any], least: int, arithmetic: str) -> list[str]:
+def _database(entry: dict[str, Any], database: dict[str, str], report: dict[str, Any], target: dict[str, Any], need: Need) -> list[str]:
     variable, name, server = DATABASE_VARIABLE[database["store"]], database["name"], report["server"]
     found = [line for line in (_login(which, entry, database, report, target) for which in ("owner", "server")) if line]
     if entry["error"]:
@@ -391,7 +430,8 @@ def _database(entry: dict[str, Any], database: dict[str, str], report: dict[str,
         return found
     facts, role = entry["facts"], server["roles"]["server"]
     above = bool(role) and (role["superuser"] or role["member_of_owner"])
-    return found + _rights(facts, database, target, above) + _limit(facts, database, least, arithmetic) + _content(facts, database, target)
+    stores = [each["store"] for each in target["databases"] if each["name"] == name]
+    return found + _rights(facts, database, target, above) + _limit(facts, database, stores, need) + _content(facts, database, target)
 
 
 # --- Both ---
@@ -406,41 +446,38 @@ def _ca_file(report: dict[str, Any], target: dict[str, Any]) -> list[str]:
     return [preflight.problem("mlflow_database_ca_file", path, "there is no such file on this host; put it there, or leave it out to trust the system's CAs")]
 
 
-def database_problems(report: dict[str, Any], target: dict[str, Any], need: int, arithmetic: str, by_store: dict[str, int] | None = None) -> list[str]:
+def database_problems(report: dict[str, Any], target: dict[str, Any], connections: dict[str, Any]) -> list[str]:
     """Check whether MLflow can run on a PostgreSQL that somebody else runs.
 
     Args:
         report: what the module database_report saw on one MLflow host.
         target: what was to be looked at: host, port, sslmode, owner_user, server_user, single_role (both are one role), and databases, a
             list of store (tracking or auth) and name, in the order of the report.
-        need: connections that the pools of all MLflow hosts can open, with the reserve for others but PostgreSQL's own for superusers.
-        arithmetic: how that was calculated, for example ``mlflow-1: 2 workers x (40 + 1) x 3 engines = 246, reserve 7``.
-        by_store: the pools' connections by store, without the reserve, against which the limits of the databases and of the server's role
-            are held; without it, ``need`` is.
+        connections: what the site can open (the filter site_connections).
 
     Returns:
         One line for each problem. What only follows from another is left out.
     """
     if masked(report):
         return ["mlflow_database_password: its value is not shown; it, or the owner's, is a word or number that Ansible hides all over the report; use another"]
-    found = _ca_file(report, target) + _server(report, target, need, arithmetic, by_store)
+    need = needed(connections)
+    found = _ca_file(report, target) + _server(report, target, need)
     seen: set[str] = set()
     for entry, database in zip(report["databases"], target["databases"]):
         if database["name"] in seen:
             continue
         seen.add(database["name"])
-        stores = [each["store"] for each in target["databases"] if each["name"] == database["name"]]
-        least = sum(by_store.get(store, 0) for store in stores) if by_store else need
-        found += _database(entry, database, report, target, least, arithmetic)
+        found += _database(entry, database, report, target, need)
     return unique(found)
 
 
-def database_notices(report: dict[str, Any], target: dict[str, Any]) -> list[str]:
-    """Say what works and still costs something.
+def database_notices(report: dict[str, Any], target: dict[str, Any], connections: dict[str, Any] | None = None) -> list[str]:
+    """Say what works and still costs something, and what site.yml will take from others.
 
     Args:
         report: as for database_problems.
         target: as for database_problems.
+        connections: as for database_problems.
 
     Returns:
         One line each.
@@ -460,4 +497,18 @@ def database_notices(report: dict[str, Any], target: dict[str, Any]) -> list[str
     tracking = next((each["facts"] for each, database in zip(report["databases"], target["databases"]) if database["store"] == "tracking"), {})
     if tracking and "auth" in names and names["auth"] != names["tracking"] and is_mlflow(tracking["has"], "auth"):
         found.append(f"the database {names['tracking']} has users of basic-auth, which do not count: mlflow_database_auth_name is {names['auth']}")
+    open_to_all = [database["name"] for each, database in zip(report["databases"], target["databases"]) if each["facts"] and _taken_from_public(each["facts"])]
+    if open_to_all:
+        found.append(
+            f"every role of the server may connect to {' and '.join(dict.fromkeys(open_to_all))} (PUBLIC): site.yml takes that away; whoever else "
+            "uses it needs GRANT CONNECT ON DATABASE … TO …;"
+        )
+    if connections and connections["unknown"]:
+        hosts = ", ".join(connections["unknown"])
+        found.append(f"nobody has looked at {hosts}: what MLflow opens from there is not counted, unless mlflow_workers says how much")
     return found
+
+
+def _taken_from_public(facts: dict[str, Any]) -> bool:
+    """Tell whether everybody has rights on a database that its owner can take."""
+    return facts["public"] and bool(facts["owner"]) and facts["owner"]["owns"]

@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import hmac
 import os
+import re
 import secrets
 import socket
 import ssl
@@ -22,8 +23,12 @@ import unicodedata
 
 SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 PROTOCOL_VERSION, SSL_REQUEST = 196608, 80877103
+# As server_version_num has it; the checks' statements are not for older ones.
+OLDEST_VERSION = 120000
 # Far above what the checks ask for; what says more is another protocol, or means ill.
 MAX_MESSAGE, MAX_ITERATIONS = 16 * 1024 * 1024, 5_000_000
+# Bundles have comments in between, in any language, and Python takes ASCII only.
+CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 # How OpenSSL names what is wrong with a certificate (X509_V_ERR_*).
 CERTIFICATE_KINDS = {9: "expired", 10: "expired", 62: "wrong_name", 64: "wrong_name"}
 
@@ -32,8 +37,8 @@ class PgError(Exception):
     """A connection or a query that failed.
 
     Args:
-        kind: name (does not resolve), refused, timeout, unreachable, no_tls (the server has none), tls (the handshake failed), ca (the file
-            or text with the CAs is none), untrusted, wrong_name, expired (the certificate), login (refused; also when the server's own
+        kind: name (does not resolve), folder (of a socket: only TCP is spoken here), refused, timeout, unreachable, no_tls (the server has
+            none), tls (the handshake failed), ca and ca_text (the file or the text with the CAs has none), untrusted, wrong_name, expired (the certificate), login (refused; also when the server's own
             proof is wrong), method (it wants something other than a password, or the password readable), server (any other error that it
             reports), protocol (it does not speak as PostgreSQL does).
         message: what happened, or the server's own words. A password is not among them.
@@ -121,15 +126,17 @@ def tls_context(sslmode: str, cafile: str = "", cadata: str = "") -> ssl.SSLCont
     context.verify_mode = ssl.CERT_REQUIRED if sslmode.startswith("verify-") else ssl.CERT_NONE
     if context.verify_mode == ssl.CERT_NONE:
         return context
+    kind = "ca"
     try:
         if cafile and os.path.exists(cafile):
             context.load_verify_locations(cafile=cafile)
         else:
             context.load_default_certs()
         if cadata.strip():
-            context.load_verify_locations(cadata=cadata)
-    except (OSError, ValueError) as error:
-        raise PgError("ca", str(error).partition(" (_ssl")[0]) from None
+            kind = "ca_text"
+            context.load_verify_locations(cadata="\n".join(CERTIFICATE.findall(cadata)))
+    except (OSError, ValueError, TypeError) as error:
+        raise PgError(kind, str(error).partition(" (_ssl")[0]) from None
     return context
 
 
@@ -293,6 +300,8 @@ def translated():
 
 def open_socket(host: str, port: int, timeout: float) -> socket.socket:
     """Connect to the first address of the host that answers."""
+    if host.startswith("/"):
+        raise PgError("folder", "no host name")
     try:
         return socket.create_connection((host, port), timeout)
     except ValueError:

@@ -296,7 +296,7 @@ def _scroll(label: str, head: str, lines: list[str]) -> str:
 
 def _segments(memory: dict[str, Any]) -> list[tuple[str, str, str, float, str]]:
     """Return the bar's segments that have a width: class, number, name, MiB, detail."""
-    _, rest, beyond = _memory_parts(memory)
+    rest, beyond = _memory_parts(memory)[1:]
     found = [(f"p{at % COLOURS}", str(at + 1), part["name"], part["mib"], part["detail"]) for at, part in enumerate(memory["parts"])]
     found.append(("rest", "", "rest of the share", rest, "page cache and whatever is not planned"))
     found.append(("beyond", "", "rest of the host", beyond, "for other services and the system"))
@@ -308,11 +308,11 @@ def _memory_html(plan: dict[str, Any]) -> str:
     memory = plan["memory"]
     segments = _segments(memory)
     planned, whole = _memory_parts(memory)[0], sum(segment[3] for segment in segments)
-    label = ", ".join(f"{name} {_mib(mib)} MiB" for _, _, name, mib, _ in segments)
+    label = ", ".join(f"{name} {_mib(mib)} MiB" for dummy, dummy, name, mib, dummy in segments)
     # A grow factor below 1 in sum would leave a gap, so each is a share of 100.
-    bar = "".join(
+    strip = "".join(
         f'<span class="{kind}" style="flex-grow: {mib / whole * 100:.4f}" title="{_tag(f"{name}: {_mib(mib)} MiB")}">{number}</span>'
-        for kind, number, name, mib, _ in segments
+        for kind, number, name, mib, dummy in segments
         if mib > 0
     )
     limit = min(memory["limit_mib"] / whole, 1) if whole else 0
@@ -330,7 +330,7 @@ def _memory_html(plan: dict[str, Any]) -> str:
     head = '<tr><th scope="col">Part</th><th scope="col" class="number">MiB</th><th scope="col" class="number">of the share</th><th scope="col">Why</th></tr>'
     return (
         f"<h3>Memory</h3><p>{_mib(memory['share_mib'])} of the host's {_mib(memory['host_mib'])} MiB are for {_tag(plan['service'])}.</p>"
-        f'<div class="bar" role="img" aria-label="{_tag(f"Memory: {label}; {_verdict(memory)}")}">{bar}{mark}</div>'
+        f'<div class="bar" role="img" aria-label="{_tag(f"Memory: {label}; {_verdict(memory)}")}">{strip}{mark}</div>'
         '<p class="soft">The dashed line is the limit of what the plan may use at once.</p>'
         f"{_scroll('Memory', head, lines)}"
     )

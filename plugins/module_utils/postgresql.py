@@ -71,14 +71,10 @@ def user_problem(user: Any, reserved: list[str]) -> str | None:
     unknown = sorted(set(user) - _USER_KEYS, key=str)
     if unknown:
         return f"unknown key {unknown[0]!r}; the keys are {', '.join(sorted(_USER_KEYS))}"
-    if "password" not in user and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", str(name)):
-        return f"the password of {name!r} cannot be made, as its file would have that name; give it a password, or a name of letters, digits, _ and -"
     if name in [*reserved, "postgres"]:
         return f"the name {name!r} is taken by MLflow or PostgreSQL itself; choose another"
     if str(name) in _HBA_WORDS or str(name) in ("none", "public") or str(name).startswith("pg_"):
         return f"the name {name!r} has a meaning of its own in PostgreSQL; choose another"
-    if not user.get("password", True):
-        return f"the password of {name!r} is empty; give it a value, or leave it out to have one made"
     if user.get("grants", "read") not in USER_GRANTS:
         return f"grants {user['grants']!r} are unknown; use one of {', '.join(USER_GRANTS)}"
     if not re.fullmatch("0*[1-9][0-9]*", str(user.get("connections", USER_CONNECTIONS))):
@@ -87,6 +83,16 @@ def user_problem(user: Any, reserved: list[str]) -> str | None:
     if not isinstance(addresses, list) or not isinstance(user.get("databases", []), list):
         return "addresses and databases are lists"
     return next((fault for address in addresses if (fault := hba_problem({"address": address}))), None)
+
+
+def password_problem(user: Any) -> str | None:
+    """Say why one of ``postgresql_users`` would have no password where the role is made here; None also for what is no user at all."""
+    if not isinstance(user, dict) or not user.get("name"):
+        return None
+    name = user["name"]
+    if "password" not in user and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", str(name)):
+        return f"the password of {name!r} cannot be made, as its file would have that name; give it a password, or a name of letters, digits, _ and -"
+    return f"the password of {name!r} is empty; give it a value, or leave it out to have one made" if not user.get("password", True) else None
 
 
 def hba_problem(entry: Any) -> str | None:

@@ -93,6 +93,7 @@ MAPPED = {
     "mlflow_schema_owner_user": "mlflow_database_owner_user",
     "mlflow_schema_owner_password": "mlflow_database_owner_password",
     "mlflow_schema_server_user": "mlflow_database_user",
+    "mlflow_schema_users": "postgresql_users",
     "mlflow_schema_secure_logging": "mlflow_secure_logging",
 }
 
@@ -238,6 +239,13 @@ def _users(values: dict[str, Any]) -> list[str]:
     return found + [f"postgresql_users: {name!r} stands there twice; leave one" for name in sorted({str(each) for each in names if names.count(each) > 1})]
 
 
+def _user_passwords(values: dict[str, Any]) -> list[str]:
+    """Ask for the passwords of roles that are made here; a server of somebody else's has its own."""
+    users = values.get("postgresql_users")
+    about = enumerate(users if isinstance(users, list) else [])
+    return [f"postgresql_users[{index}]: {fault}" for index, user in about if (fault := postgresql.password_problem(user)) is not None]
+
+
 def _without_options(entry: Any) -> Any:
     """Return an entry of pg_hba without its options, among which may be the password of an LDAP or RADIUS server."""
     return {key: value for key, value in entry.items() if key != "options"} if isinstance(entry, dict) else entry
@@ -300,6 +308,9 @@ def _versions(values: dict[str, Any], locks: list[str]) -> list[str]:
 
 def _access(values: dict[str, Any]) -> list[str]:
     found = []
+    place = str(values.get("mlflow_database_host"))
+    if re.fullmatch(r"\[.*\]", place):
+        found.append(problem("mlflow_database_host", place, f"brackets belong into URLs; leave them out: {place[1:-1]}"))
     auth = values.get("mlflow_auth", "basic")
     if auth not in ("basic", "none"):
         found.append(problem("mlflow_auth", auth, "use basic or none"))
@@ -320,6 +331,11 @@ def _access(values: dict[str, Any]) -> list[str]:
         # The password of an external database is asked for with its role.
         if name in values and not values[name] and not (name == "mlflow_database_password" and "mlflow_database_host" in values):
             found.append(problem(name, None, "it is empty; give it a value, or leave it out to have one made"))
+    one_role = values.get("mlflow_database_user", "mlflow") == values.get("mlflow_database_owner_user", "mlflow_owner")
+    passwords = [str(values[name]) for name in ("mlflow_database_password", "mlflow_database_owner_password") if name in values]
+    if one_role and len(set(passwords)) > 1:
+        remedy = "it differs from mlflow_database_password, and both are of one role; leave one out"
+        found.append(problem("mlflow_database_owner_password", None, remedy))
     environment = values.get("mlflow_environment")
     for name in sorted(set(OWN_VARIABLE) & set(environment if isinstance(environment, dict) else {})):
         found.append(f"mlflow_environment.{name}: its value is not shown; set {OWN_VARIABLE[name]} instead, from which other values follow")
@@ -591,8 +607,9 @@ def host_problems(
     Returns:
         One line for each problem.
     """
+    passwords = _user_passwords(values) if "postgresql" in services else []
     values = _unnamed(values, said)
-    found = _host_system(services, facts, report) + _host_size(values, services, facts, report)
+    found = passwords + _host_system(services, facts, report) + _host_size(values, services, facts, report)
     found += _listen(values, services, facts) + _ports(ports, report) + _strangers(values, services, report)
     if "postgresql" in services:
         wrong = _database(values, facts, report)

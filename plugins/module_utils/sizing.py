@@ -20,7 +20,7 @@ CONNECTIONS_OF_WORKER = (POOL_SIZE + MAX_OVERFLOW) * ENGINES
 
 # What is connected besides MLflow's servers.
 SUPERUSERS = "superuser_reserved_connections"
-RESERVE = {"migration": 1, "backup": 4, "monitoring": 2, SUPERUSERS: 3}
+RESERVE = {"migration": 3, "backup": 4, "monitoring": 2, SUPERUSERS: 3}
 RESERVED_CONNECTIONS = sum(RESERVE.values())
 
 # Memory of one MLflow worker under load.

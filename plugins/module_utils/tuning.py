@@ -331,7 +331,8 @@ def _wal(draft: _Draft, host: Host) -> None:
     known = host.disk_mib > 0
     if 0 < host.disk_mib < MIN_DISK_MIB:
         raise Refused(f"postgresql_disk_size = {host.disk_mib} MiB: the log of the server alone wants 30 % of {MIN_DISK_MIB} MiB; use a larger disk")
-    most_mib = int(host.disk_mib * WAL_PART) if known else 0
+    # A file system that shares its disk with others (ZFS) changes its size with theirs.
+    most_mib = int(steady(host.disk_mib) * WAL_PART) if known else 0
     planned = _between(256, most_mib // 2 // 256 * 256, 4096 if host.disk == "hdd" else 8192) if known else 1024
     reason = "half of what WAL may take, up to 8 GB (4 on a hard disk), so that load seldom forces a checkpoint"
     reason = reason if known else "the server's default, as the disk is unknown"
@@ -361,10 +362,12 @@ def _wal(draft: _Draft, host: Host) -> None:
 def _disk(draft: _Draft, host: Host) -> None:
     """Plan what depends on the kind of disk."""
     solid = host.disk != "hdd"
-    draft.take("random_page_cost", 1.1 if solid else 4.0, f"{host.disk}: a page out of order costs {'hardly more than' if solid else 'many times'} the next one")
+    apart = "hardly more than" if solid else "many times"
+    draft.take("random_page_cost", 1.1 if solid else 4.0, f"{host.disk}: a page out of order costs {apart} the next one")
     draft.take("effective_io_concurrency", 200 if solid else 2, f"{host.disk}: requests that it serves at once (pgtune, timescaledb-tune)")
     draft.take("maintenance_io_concurrency", 200 if solid else 10, f"{host.disk}: the same for vacuum and recovery")
-    draft.take("autovacuum_vacuum_cost_limit", 1000 if solid else 200, f"{host.disk}: lets vacuum write up to {200 if solid else 40} MB/s, so that it keeps up with metrics")
+    rate = f"{host.disk}: lets vacuum write up to {200 if solid else 40} MB/s, so that it keeps up with metrics"
+    draft.take("autovacuum_vacuum_cost_limit", 1000 if solid else 200, rate)
 
 
 def _habits(draft: _Draft, host: Host) -> None:

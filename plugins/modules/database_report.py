@@ -66,7 +66,7 @@ options:
         type: str
         required: true
       password:
-        description: Its password.
+        description: Its password. When one role is both, it may be empty for one of them.
         type: str
         required: true
   server:
@@ -122,7 +122,7 @@ report:
       description:
         - The server, as the first login that succeeded saw it; empty when none did.
         - It has C(version) (such as 170004), C(read_only), C(max_connections), C(superuser_reserved), C(reserved), C(others) (connections
-          of other roles), C(missing_users), and C(roles).
+          of roles that are not among the options), C(missing_users), and C(roles).
         - In C(roles), C(owner) and C(server) are empty when there is no such role. Otherwise each has C(can_login), C(expired), C(superuser),
           C(createdb), C(createrole), C(connection_limit) (-1 is none), and C(member_of_owner).
       type: dict
@@ -136,8 +136,8 @@ report:
           although a login succeeded.
         - An outcome has C(kind) (V(ok), or what went wrong), C(message), C(sqlstate), and C(tls).
         - The facts are C(encoding), C(owner_name), C(connection_limit), C(others), C(schema_owner) (of public; empty when that is
-          missing), and C(public_create); for C(owner) and C(server), what each C(owns) and may do (C(usage), C(create), C(grant)), empty when
-          there is no such role; C(tables) with C(count), C(names), C(foreign), C(foreign_names) and C(foreign_owners); and C(has), which
+          missing), C(public_create), and C(public) (whether every role has rights on the database); for C(owner) and C(server), what each
+          C(owns) and may do (C(usage), C(create), C(grant)), empty when there is no such role; C(tables) with C(count), C(names), C(foreign), C(foreign_names) and C(foreign_owners); and C(has), which
           says for each of the tables that tell MLflow's databases from others whether it is there.
       type: list
       elements: dict
@@ -149,12 +149,11 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.mlops.mlflow.plugins.module_utils import pgwire
 
-OLDEST_VERSION = 120000
 SHOWN_TABLES = 20
 # Is there on practically every server, and shows roles and settings when MLflow's own databases are missing.
 MAINTENANCE_DATABASE = "postgres"
 # What ended the first login this way ends the others too, and each may take its time.
-SAME_FOR_ALL = ("name", "refused", "timeout", "unreachable", "no_tls", "tls", "ca", "untrusted", "wrong_name", "expired")
+SAME_FOR_ALL = ("name", "folder", "refused", "timeout", "unreachable", "no_tls", "tls", "ca", "ca_text", "untrusted", "wrong_name", "expired")
 TELLING_TABLES = ("alembic_version", "experiments", "runs", "alembic_version_auth", "users")
 
 SETTINGS = """
@@ -166,7 +165,7 @@ SELECT pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on', c
 OTHERS = """
 SELECT count(*), count(*) FILTER (WHERE datname = current_database()) FROM pg_stat_activity
 WHERE (backend_type = 'client backend' OR (backend_type IS NULL AND datid IS NOT NULL AND usesysid IS NOT NULL))
-  AND usename NOT IN ({owner}, {server})
+  AND usename NOT IN ({owner}, {server}{further})
 """
 
 ROLES = """
@@ -177,7 +176,8 @@ FROM pg_roles r WHERE r.rolname IN ({owner}, {server})
 
 DATABASE = """
 SELECT pg_encoding_to_char(d.encoding), pg_get_userbyid(d.datdba), d.datconnlimit, coalesce(pg_get_userbyid(n.nspowner), ''),
-  coalesce(has_schema_privilege('public', n.oid, 'CREATE'), false)
+  coalesce(has_schema_privilege('public', n.oid, 'CREATE'), false),
+  EXISTS (SELECT 1 FROM aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a WHERE a.grantee = 0)
 FROM pg_database d LEFT JOIN pg_namespace n ON n.nspname = 'public' WHERE d.datname = current_database()
 """
 
@@ -240,14 +240,15 @@ def log_in(parameters: dict, role: dict, database: str) -> tuple[pgwire.Connecti
 
 
 class Session:
-    """A connection and the names of both roles, with which the statements are completed."""
+    """A connection and the names of the roles, with which the statements are completed."""
 
     def __init__(self, connection: pgwire.Connection, parameters: dict) -> None:
         self.connection = connection
         self.users = {which: parameters[which]["user"] for which in ("owner", "server")}
+        self.further = "".join(f", {literal(name)}" for name in parameters["further_users"])
 
     def rows(self, sql: str) -> list[list]:
-        return self.connection.query(sql.format(**{which: literal(name) for which, name in self.users.items()}))
+        return self.connection.query(sql.format(**{which: literal(name) for which, name in self.users.items()}, further=self.further))
 
     def by_role(self, sql: str, names: tuple) -> dict:
         """Return, for the owner and for the server, the columns after the first by name; nothing for a role that is not there."""
@@ -265,7 +266,7 @@ def value(text: str | None) -> bool | int | str | None:
 def server_facts(session: Session, further_users: list[str]) -> dict:
     """Describe the server."""
     facts = {"version": int(session.rows("SHOW server_version_num")[0][0])}
-    if facts["version"] < OLDEST_VERSION:
+    if facts["version"] < pgwire.OLDEST_VERSION:
         return facts
     names = ("read_only", "max_connections", "superuser_reserved", "reserved")
     facts.update(zip(names, map(value, session.rows(SETTINGS)[0])))
@@ -296,7 +297,7 @@ def table_facts(session: Session) -> dict:
 
 def database_facts(session: Session) -> dict:
     """Describe the database that the session is in."""
-    encoding, owner_name, limit, schema_owner, public_create = session.rows(DATABASE)[0]
+    encoding, owner_name, limit, schema_owner, public_create, public = session.rows(DATABASE)[0]
     facts = {
         "encoding": encoding,
         "owner_name": owner_name,
@@ -304,6 +305,7 @@ def database_facts(session: Session) -> dict:
         "others": int(session.rows(OTHERS)[0][1]),
         "schema_owner": schema_owner,
         "public_create": value(public_create),
+        "public": value(public),
     }
     facts.update(session.by_role(RIGHTS, ("owns", "usage", "create", "grant")))
     facts.update(table_facts(session))
@@ -325,12 +327,16 @@ class Report:
         path = parameters["ca_file"]
         self.parameters = parameters
         self.hopeless: dict = {}
+        self.single_role = parameters["owner"]["user"] == parameters["server"]["user"]
         self.found = {"ca_file": {"path": path, "exists": bool(path) and os.path.exists(path)}, "server": {}, "server_error": {}, "databases": []}
 
     def log_in(self, which: str, database: str) -> tuple[pgwire.Connection | None, dict]:
         if self.hopeless:
             return None, self.hopeless
-        connection, outcome = log_in(self.parameters, self.parameters[which], database)
+        role = self.parameters[which]
+        if self.single_role and not role["password"]:
+            role = self.parameters["server"]
+        connection, outcome = log_in(self.parameters, role, database)
         self.hopeless = outcome if outcome["kind"] in SAME_FOR_ALL else {}
         return connection, outcome
 
@@ -341,13 +347,12 @@ class Report:
     def look_at_database(self, database: dict) -> None:
         """Add an entry for one database."""
         owner, owner_outcome = self.log_in("owner", database["name"])
-        single_role = self.parameters["owner"]["user"] == self.parameters["server"]["user"]
-        server, server_outcome = (None, owner_outcome) if single_role else self.log_in("server", database["name"])
+        server, server_outcome = (None, owner_outcome) if self.single_role else self.log_in("server", database["name"])
         entry = {"store": database["store"], "name": database["name"], "owner": owner_outcome, "server": server_outcome, "facts": {}, "error": {}}
         if owner or server:
             session = Session(owner or server, self.parameters)
             self.look_at_server(session)
-            if self.found["server"].get("version", 0) >= OLDEST_VERSION:
+            if self.found["server"].get("version", 0) >= pgwire.OLDEST_VERSION:
                 entry["facts"], entry["error"] = guarded(database_facts, session)
         for connection in filter(None, (owner, server)):
             connection.close()

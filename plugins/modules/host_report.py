@@ -71,6 +71,9 @@ report:
       description: Variable and name of each name that does not resolve.
       type: list
       elements: list
+    resolved:
+      description: The addresses of each name.
+      type: dict
     free_mib:
       description: Free disk at /, in MiB.
       type: int
@@ -239,14 +242,14 @@ def foreign_unit() -> bool:
     return unit != "" and "mlops.mlflow" not in unit
 
 
-def resolves(name: str) -> bool:
-    """Tell whether the host finds an address for a name."""
+def addresses(name: str) -> list[str]:
+    """Return the addresses that the host finds for a name; none when it does not resolve."""
     try:
-        socket.getaddrinfo(name, None)
+        found = socket.getaddrinfo(name, None)
     except (OSError, UnicodeError):
         # UnicodeError: a label is empty or too long to ask for.
-        return False
-    return True
+        return []
+    return sorted({address[0] for dummy_family, dummy_kind, dummy_protocol, dummy_canonical, address in found})
 
 
 def main() -> None:
@@ -265,11 +268,13 @@ def main() -> None:
         supports_check_mode=True,
     )
     disk = os.statvfs("/")
+    resolved = {each["name"]: addresses(each["name"]) for each in module.params["names"]}
     module.exit_json(
         changed=False,
         report={
             "listeners": listeners(),
-            "unresolved": [[each["variable"], each["name"]] for each in module.params["names"] if not resolves(each["name"])],
+            "unresolved": [[each["variable"], each["name"]] for each in module.params["names"] if not resolved[each["name"]]],
+            "resolved": resolved,
             "free_mib": disk.f_bavail * disk.f_frsize // (1024 * 1024),
             "installed": any(os.path.exists(path) for path in module.params["markers"]),
             "clusters": clusters(module),

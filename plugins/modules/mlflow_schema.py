@@ -109,49 +109,35 @@ ADVISORY_LOCK = 7_306_098_155_273_011
 VERSION_TABLE = {"tracking": "alembic_version", "auth": "alembic_version_auth"}
 MIGRATIONS = {"tracking": ("store", "db_migrations"), "auth": ("server", "auth", "db", "migrations")}
 
-# What the kinds of roles have on every table; a writer has the use of sequences too.
-PRIVILEGES = {"read": ("SELECT",), "write": ("SELECT", "INSERT", "UPDATE", "DELETE")}
+# What the kinds of roles have on every table and view, and on every sequence.
+PRIVILEGES = {
+    "read": {"TABLES": ("SELECT",), "SEQUENCES": ()},
+    "write": {"TABLES": ("DELETE", "INSERT", "SELECT", "UPDATE"), "SEQUENCES": ("SELECT", "USAGE")},
+}
 
-# Rows that say where a role itself, not by a group, has too little or too much: on the owner's tables and sequences that are there, on those to
-# come, and to connect.
-WRONG_GRANTS = """
-WITH wanted(kind, privilege, has) AS (
-  SELECT 'r', p, p = ANY (%(privileges)s) FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) p
-  UNION ALL SELECT 'S', p, %(sequences)s FROM unnest(ARRAY['USAGE', 'SELECT']) p),
-role AS (SELECT to_regrole(%(quoted)s)::oid AS oid)
-SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace CROSS JOIN role CROSS JOIN wanted w
-WHERE n.nspname = 'public' AND c.relowner = current_user::regrole AND CASE WHEN c.relkind IN ('r', 'p') THEN 'r' ELSE c.relkind::text END = w.kind
-  AND w.has <> EXISTS (SELECT 1 FROM aclexplode(c.relacl) a WHERE a.grantee = role.oid AND a.privilege_type = w.privilege)
-UNION ALL
-SELECT 'default privileges' FROM role CROSS JOIN wanted w
-WHERE w.has <> EXISTS (
-  SELECT 1 FROM pg_default_acl d JOIN pg_namespace n ON n.oid = d.defaclnamespace, aclexplode(d.defaclacl) a
-  WHERE d.defaclrole = current_user::regrole AND n.nspname = 'public' AND d.defaclobjtype::text = w.kind AND a.grantee = role.oid
-    AND a.privilege_type = w.privilege)
-UNION ALL
-SELECT 'CONNECT' FROM role WHERE NOT EXISTS (
-  SELECT 1 FROM pg_database d, aclexplode(d.datacl) a
-  WHERE d.datname = current_database() AND a.privilege_type = 'CONNECT' AND a.grantee = role.oid)
-UNION ALL
-SELECT 'PUBLIC' FROM pg_database d WHERE d.datname = current_database()
-  AND (d.datacl IS NULL OR EXISTS (SELECT 1 FROM aclexplode(d.datacl) a WHERE a.grantee = 0))
+# What a role itself, not by a group, may do with what the owner has: relations that are there, those to come, the database.
+RELATIONS = """
+SELECT c.relname, CASE c.relkind WHEN 'S' THEN 'SEQUENCES' ELSE 'TABLES' END,
+  ARRAY(SELECT a.privilege_type::text COLLATE "C" FROM aclexplode(c.relacl) a WHERE a.grantee = r.oid ORDER BY 1)
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, pg_roles r
+WHERE r.rolname = %(role)s AND n.nspname = 'public' AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+  AND c.relowner = (SELECT oid FROM pg_roles WHERE rolname = current_user)
 """
-
-GRANTS = (
-    "REVOKE ALL ON DATABASE {database} FROM PUBLIC",
-    "GRANT CONNECT ON DATABASE {database} TO {role}",
-    "GRANT USAGE ON SCHEMA public TO {role}",
-    "REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {role}",
-    "REVOKE ALL ON ALL SEQUENCES IN SCHEMA public FROM {role}",
-    "ALTER DEFAULT PRIVILEGES IN SCHEMA public REVOKE ALL ON TABLES FROM {role}",
-    "ALTER DEFAULT PRIVILEGES IN SCHEMA public REVOKE ALL ON SEQUENCES FROM {role}",
-    "GRANT {privileges} ON ALL TABLES IN SCHEMA public TO {role}",
-    "ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT {privileges} ON TABLES TO {role}",
-)
-SEQUENCE_GRANTS = (
-    "GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA public TO {role}",
-    "ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT USAGE, SELECT ON SEQUENCES TO {role}",
-)
+DEFAULTS = """
+SELECT CASE d.defaclobjtype WHEN 'S' THEN 'SEQUENCES' ELSE 'TABLES' END,
+  ARRAY(SELECT a.privilege_type::text COLLATE "C" FROM aclexplode(d.defaclacl) a WHERE a.grantee = r.oid ORDER BY 1)
+FROM pg_default_acl d JOIN pg_namespace n ON n.oid = d.defaclnamespace, pg_roles r
+WHERE r.rolname = %(role)s AND n.nspname = 'public' AND d.defaclobjtype IN ('r', 'S')
+  AND d.defaclrole = (SELECT oid FROM pg_roles WHERE rolname = current_user)
+"""
+# Whether everybody may do something in the database, and whether the role itself may connect; no row where the owner cannot change it.
+DATABASE = """
+SELECT coalesce(bool_or(a.grantee = 0), false), coalesce(bool_or(a.grantee = r.oid AND a.privilege_type = 'CONNECT'), false)
+FROM pg_database d LEFT JOIN LATERAL aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a ON true, pg_roles r
+WHERE d.datname = current_database() AND pg_has_role(d.datdba, 'USAGE') AND r.rolname = %(role)s
+GROUP BY d.oid
+"""
+SCHEMA = "SELECT has_schema_privilege(%(role)s, 'public', 'USAGE')"
 
 
 def head_revision(store: str, cache: str, keep: bool) -> str:
@@ -212,29 +198,52 @@ def missing_roles(connection, roles: dict[str, str]) -> list[str]:
         return [row[0] for row in cursor.fetchall()]
 
 
-def wrongly_granted(connection, roles: dict[str, str]) -> list[str]:
-    """Return those of the roles that have too little or too much."""
+def repairs(connection, role: str, kind: str) -> list[sql.Composed]:
+    """Return the statements that give a role its rights and take all others; none when it has exactly these."""
+    names = {"database": sql.Identifier(connection.info.dbname), "role": sql.Identifier(role)}
+    wanted = PRIVILEGES[kind]
     found = []
-    for role, kind in roles.items():
-        quoted = '"' + role.replace('"', '""') + '"'
-        with connection.cursor() as cursor:
-            cursor.execute(WRONG_GRANTS, {"quoted": quoted, "privileges": list(PRIVILEGES[kind]), "sequences": kind == "write"})
-            if cursor.fetchone() is not None:
-                found.append(role)
+
+    def add(statement: str, **parts: sql.Composable) -> None:
+        found.append(sql.SQL(statement).format(**names, **parts))
+
+    def exactly(kind_of: str, has: list[str], revoke: str, give: str, **parts: sql.Composable) -> None:
+        if list(has) == list(wanted[kind_of]):
+            return
+        if set(has) - set(wanted[kind_of]):
+            add(revoke, **parts)
+        if wanted[kind_of]:
+            add(give, privileges=sql.SQL(", ").join(map(sql.SQL, wanted[kind_of])), **parts)
+
+    with connection.cursor() as cursor:
+        cursor.execute(DATABASE, {"role": role})
+        for everybody, connects in cursor.fetchall():
+            if everybody:
+                add("REVOKE ALL ON DATABASE {database} FROM PUBLIC")
+            if not connects:
+                add("GRANT CONNECT ON DATABASE {database} TO {role}")
+        cursor.execute(SCHEMA, {"role": role})
+        if not cursor.fetchone()[0]:
+            add("GRANT USAGE ON SCHEMA public TO {role}")
+        cursor.execute(RELATIONS, {"role": role})
+        for name, what, has in cursor.fetchall():
+            on = {"on": sql.SQL("SEQUENCE public.{}" if what == "SEQUENCES" else "public.{}").format(sql.Identifier(name))}
+            exactly(what, has, "REVOKE ALL ON {on} FROM {role}", "GRANT {privileges} ON {on} TO {role}", **on)
+        cursor.execute(DEFAULTS, {"role": role})
+        defaults = dict(cursor.fetchall())
+        for what in wanted:
+            alter = "ALTER DEFAULT PRIVILEGES IN SCHEMA public "
+            revoke, give = "REVOKE ALL ON {what} FROM {role}", "GRANT {privileges} ON {what} TO {role}"
+            exactly(what, defaults.get(what, []), alter + revoke, alter + give, what=sql.SQL(what))
     return found
 
 
-def grant(connection, role: str, kind: str) -> None:
-    """Give a role its grants and take all others, in one step."""
-    parts = {
-        "database": sql.Identifier(connection.info.dbname),
-        "role": sql.Identifier(role),
-        "privileges": sql.SQL(", ").join(map(sql.SQL, PRIVILEGES[kind])),
-    }
+def apply(connection, statements: list[sql.Composed]) -> None:
+    """Run statements, all or none."""
     with connection.cursor() as cursor:
         cursor.execute("BEGIN")
-        for statement in GRANTS + (SEQUENCE_GRANTS if kind == "write" else ()):
-            cursor.execute(sql.SQL(statement).format(**parts))
+        for statement in statements:
+            cursor.execute(statement)
         cursor.execute("COMMIT")
 
 
@@ -293,16 +302,17 @@ def bring(module: AnsibleModule, store: str, url: str) -> tuple[bool, str, str]:
     if unknown and not module.check_mode:
         module.fail_json(msg=f"The server of the {store} database has no role {unknown[0]!r}: CREATE ROLE \"{unknown[0]}\" LOGIN PASSWORD '…'")
 
-    def state() -> tuple[str, list[str]]:
-        return current_revision(connection, VERSION_TABLE[store]), wrongly_granted(connection, {each: roles[each] for each in roles if each not in unknown})
+    def state() -> tuple[str, list[sql.Composed]]:
+        known = [role for role in roles if role not in unknown]
+        return current_revision(connection, VERSION_TABLE[store]), [each for role in known for each in repairs(connection, role, roles[role])]
 
-    found, ungranted = state()
-    if module.check_mode or (found == wanted and not ungranted):
-        return found != wanted or bool(ungranted or unknown), found, wanted
+    found, grants = state()
+    if module.check_mode or (found == wanted and not grants):
+        return found != wanted or bool(grants or unknown), found, wanted
     if not lock(connection, timeout):
         module.fail_json(msg=f"Another migration of the {store} database still runs after {timeout} s; run this again when it is done.")
     # Somebody else may have done it while this one waited.
-    found, ungranted = state()
+    found, grants = state()
     if found != wanted:
         try:
             migrate(store, url)
@@ -311,14 +321,12 @@ def bring(module: AnsibleModule, store: str, url: str) -> tuple[bool, str, str]:
                 msg=f"The migration of the {store} database from {found or 'nothing'} to {wanted} failed and was rolled back: {error}",
                 exception=traceback.format_exc(),
             )
-        reached, ungranted = state()
+        reached, grants = state()
         if reached != wanted:
             module.fail_json(msg=f"After the migration the {store} database is at {reached or 'no revision'} instead of {wanted}.")
-    changed = found != wanted or bool(ungranted)
-    for role in ungranted:
-        grant(connection, role, roles[role])
+    apply(connection, grants)
     connection.close()
-    return changed, found, wanted
+    return found != wanted or bool(grants), found, wanted
 
 
 def main() -> None:

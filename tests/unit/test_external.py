@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.common.parameters import remove_values
-from ansible_collections.mlops.mlflow.plugins.module_utils import external, pgwire
+from ansible_collections.mlops.mlflow.plugins.filter.plan import site_connections
+from ansible_collections.mlops.mlflow.plugins.module_utils import external, pgwire, sizing
 from ansible_collections.mlops.mlflow.plugins.modules import database_report
 from hypothesis import given
 from hypothesis import strategies as st
 
-SUM = "mlflow-1: 1 worker x (20 + 21) x 2 engines = 82, reserve 10"
+SUM = "m1: 1 workers = 82, postgresql_users: a = 5, migration = 3"
 PASSWORD = "p@s:s/w%o'r\"d $x\\"
 OK = {"kind": "ok", "message": "", "sqlstate": "", "tls": True}
 TABLES = {"count": 0, "names": [], "foreign": 0, "foreign_names": [], "foreign_owners": []}
@@ -46,6 +47,7 @@ def facts(**changes: Any) -> dict[str, Any]:
         "others": 0,
         "schema_owner": "pg_database_owner",
         "public_create": False,
+        "public": False,
         "owner": {"owns": True, "usage": True, "create": True, "grant": True},
         "server": {"owns": False, "usage": True, "create": False, "grant": False},
         "tables": dict(TABLES),
@@ -81,9 +83,17 @@ def target(**changes: Any) -> dict[str, Any]:
     return plain | {"databases": databases} | changes
 
 
-def problems(report: dict[str, Any], need: int = 92, by_store: dict[str, int] | None = None, **changes: Any) -> list[str]:
+def connections(tracking: int = 41, auth: int = 41, users: int = 5, hosts: int = 1) -> dict[str, Any]:
+    """Return what a site can open, as the filter site_connections has it; all of it is the first host's."""
+    parts = [{"what": "m1: 1 workers", "count": tracking + auth}, *({"what": f"m{each}: 0 workers", "count": 0} for each in range(2, hosts + 1))]
+    parts += [{"what": "postgresql_users: a", "count": users}] if users else []
+    parts += [{"what": what, "count": count} for what, count in sizing.RESERVE.items()]
+    return {"parts": parts, "by_store": {"tracking": tracking, "auth": auth}, "unknown": []}
+
+
+def problems(report: dict[str, Any], need: dict[str, Any] | None = None, **changes: Any) -> list[str]:
     """Return the problems of a report."""
-    return external.database_problems(report, target(**changes), need, SUM, by_store)
+    return external.database_problems(report, target(**changes), need or connections())
 
 
 def both(kind: str, message: str = "", sqlstate: str = "", **changes: Any) -> dict[str, Any]:
@@ -116,6 +126,12 @@ def test_a_database_that_fits_has_no_problem() -> None:
     [
         ("name", "x", "mlflow_database_host = 'db': this host cannot resolve the name; mend DNS or /etc/hosts, or use an address"),
         ("timeout", "x", "mlflow_database_host = 'db': no answer at port 5432; open the way in firewalls and security groups, or correct the address"),
+        (
+            "folder",
+            "x",
+            "mlflow_database_host = 'db': a PostgreSQL of somebody else's is reached over TCP, not by a socket in a folder; use its name or address",
+        ),
+        ("ca_text", "no PEM", "sources_ca_files: no certificates can be read from them (no PEM); use files in PEM form"),
         ("unreachable", "x", "mlflow_database_host = 'db': there is no way to it; mend the network, or correct the address"),
         (
             "refused",
@@ -316,8 +332,14 @@ def test_the_right_to_connect() -> None:
         ),
         (
             {"max_connections": 100, "reserved": 2, "others": 20},
-            "mlflow_database_host = 'db': of max_connections 100, 5 are reserved and 20 in use by other roles, which leaves 75; 92 are "
-            f"needed ({SUM}); use fewer mlflow_workers, or raise max_connections to 117 or more: ALTER SYSTEM SET max_connections = 117; and "
+            "mlflow_database_host = 'db': of max_connections 100, 5 are reserved and 20 in use by other roles, which leaves 75; 90 are "
+            f"needed ({SUM}); use fewer mlflow_workers, or raise max_connections to 115 or more: ALTER SYSTEM SET max_connections = 115; and "
+            "restart PostgreSQL",
+        ),
+        (
+            {"max_connections": 98, "others": 2},
+            "mlflow_database_host = 'db': of max_connections 98, 3 are reserved and 6 for backup and monitoring, which leaves 89; 90 are "
+            f"needed ({SUM}); use fewer mlflow_workers, or raise max_connections to 99 or more: ALTER SYSTEM SET max_connections = 99; and "
             "restart PostgreSQL",
         ),
         ({"missing_users": ["team a"]}, "postgresql_users = 'team a': db has no such role: CREATE ROLE \"team a\" LOGIN PASSWORD '…';"),
@@ -330,21 +352,38 @@ def test_the_server(changes: dict[str, Any], line: str) -> None:
 
 
 def test_connections_that_are_just_enough() -> None:
-    """92 of 100 with 3 reserved and 5 in use."""
-    assert problems(seen(server=server(max_connections=100))) == []
-    assert len(problems(seen(server=server(max_connections=99)))) == 1
+    """90 of 99 with 3 reserved; the 5 in use may be the backup and the monitoring that are counted with 6."""
+    assert problems(seen(server=server(max_connections=99))) == []
+    assert len(problems(seen(server=server(max_connections=98)))) == 1
+    assert len(problems(seen(server=server(max_connections=99, others=7)))) == 1
+
+
+def test_every_connection_is_counted_once() -> None:
+    """What superusers, backup and monitoring need is the server's own, and it says what of it is in use."""
+    site = site_connections(
+        [{"inventory_hostname": "m1", "mlflow_workers": 2}, {"inventory_hostname": "m2", "mlflow_workers": 1, "mlflow_auth": "none"}],
+        {"mlflow": ["m1", "m2"]},
+        [{"name": "backup", "connections": 7}],
+    )
+    need = external.needed(site)
+    assert need.total == 2 * 123 + 82 + 7 + 3 == site["total"] - sum(count for what, count in sizing.RESERVE.items() if what != "migration")
+    assert (need.pools, need.users, need.migration) == ({"tracking": 246, "auth": 82}, 7, 4)
+    assert need.arithmetic.endswith("pools (tracking, registry) = 82, postgresql_users: backup = 7, migration = 3")
+    empty = external.needed(site_connections([], {}))
+    assert (empty.total, empty.users, empty.migration) == (3, 0, 3)
 
 
 @given(st.integers(1, 500), st.integers(0, 20), st.integers(0, 20), st.integers(0, 500), st.integers(1, 5000))
 def test_the_number_to_ask_for_is_enough(most: int, reserved: int, further: int, others: int, need: int) -> None:
     """With max_connections as the line says, the problem is gone; with one less it is not."""
     about = {"max_connections": most, "superuser_reserved": reserved, "reserved": further, "others": others}
-    lines = problems(seen(server=server(**about)), need)
-    assert bool(lines) == (most < need + reserved + further + others)
+    pools = connections(need, 0, users=0)
+    lines = problems(seen(server=server(**about)), pools)
+    assert bool(lines) == (most < need + 3 + reserved + further + max(others, 6))
     if lines:
         wish = int(lines[0].split("max_connections to ")[1].split()[0])
-        assert problems(seen(server=server(**about | {"max_connections": wish})), need) == []
-        assert len(problems(seen(server=server(**about | {"max_connections": wish - 1})), need)) == 1
+        assert problems(seen(server=server(**about | {"max_connections": wish})), pools) == []
+        assert len(problems(seen(server=server(**about | {"max_connections": wish - 1})), pools)) == 1
 
 
 @pytest.mark.parametrize(
@@ -363,9 +402,9 @@ def test_the_number_to_ask_for_is_enough(most: int, reserved: int, further: int,
         ),
         (
             "server",
-            {"connection_limit": 91},
-            f"mlflow_database_user = 'mlflow': the role is limited to 91 connections, and MLflow's pools can open 92 ({SUM}); use fewer "
-            "mlflow_workers, or ALTER ROLE mlflow CONNECTION LIMIT 92;",
+            {"connection_limit": 81},
+            "mlflow_database_user = 'mlflow': the role is limited to 81 connections, and MLflow's pools can open 82; use fewer mlflow_workers, or "
+            "ALTER ROLE mlflow CONNECTION LIMIT 82;",
         ),
         (
             "owner",
@@ -391,18 +430,38 @@ def test_a_role_without_connections_is_one_problem() -> None:
 
 
 def test_the_limits_of_roles_and_databases_by_store() -> None:
-    """The reserve is not the server role's, and the auth store is not in the tracking database."""
-    roles = {"owner": role(member_of_owner=True), "server": role(connection_limit=82)}
-    databases = ({"facts": facts(connection_limit=41)}, {"facts": facts(connection_limit=40)})
-    assert problems(seen(*databases, server=server(roles=roles)), by_store={"tracking": 41, "auth": 41}) == [
-        "mlflow_database_auth_name = 'mlflow_auth': it is limited to 40 connections, and MLflow's pools can open 41 in it "
-        f"({SUM}); use fewer mlflow_workers, or ALTER DATABASE mlflow_auth CONNECTION LIMIT 41;"
+    """Users are not the server's role, and the auth store is not in the tracking database."""
+    roles = {"owner": role(member_of_owner=True, connection_limit=3), "server": role(connection_limit=82)}
+    databases = ({"facts": facts(connection_limit=49)}, {"facts": facts(connection_limit=43)})
+    assert problems(seen(*databases, server=server(roles=roles))) == [
+        "mlflow_database_auth_name = 'mlflow_auth': it is limited to 43 connections, and 44 are needed in it (pools = 41, migration = 3); use fewer "
+        "mlflow_workers, or ALTER DATABASE mlflow_auth CONNECTION LIMIT 44;"
     ]
     shared = [{"store": store, "name": "mlflow"} for store in ("tracking", "auth")]
-    found = problems(seen({"facts": facts(connection_limit=90, others=10)}), by_store={"tracking": 41, "auth": 41}, databases=shared)
-    assert found == [
-        "mlflow_database_name = 'mlflow': it is limited to 90 connections, 10 of them in use by other roles, and MLflow's pools can open 82 in it "
-        f"({SUM}); use fewer mlflow_workers, or ALTER DATABASE mlflow CONNECTION LIMIT 92;"
+    assert problems(seen({"facts": facts(connection_limit=90, others=10)}), databases=shared) == [
+        "mlflow_database_name = 'mlflow': it is limited to 90 connections, 10 of them in use by other roles, and 90 are needed in it (pools = 82, "
+        "migration = 3, postgresql_users = 5); use fewer mlflow_workers, or ALTER DATABASE mlflow CONNECTION LIMIT 100;"
+    ]
+
+
+def test_hosts_that_wait_for_a_migration() -> None:
+    """Each has the connection with which it asks for the lock."""
+    roles = {"owner": role(member_of_owner=True, connection_limit=4), "server": role()}
+    assert problems(seen(server=server(roles=roles)), connections(hosts=2)) == []
+    assert problems(seen(server=server(roles=roles)), connections(hosts=3)) == [
+        "mlflow_database_owner_user = 'mlflow_owner': the role is limited to 4 connections, and a migration takes 5; ALTER ROLE mlflow_owner "
+        "CONNECTION LIMIT 5;"
+    ]
+
+
+def test_the_limit_of_a_role_that_is_both() -> None:
+    """It migrates while the server runs."""
+    rights = facts(server={"owns": True, "usage": True, "create": True, "grant": True})
+    roles = dict.fromkeys(("owner", "server"), role(member_of_owner=True, connection_limit=84))
+    alone = {"single_role": True, "server_user": "mlflow_owner"}
+    assert problems(seen({"facts": rights}, {"facts": rights}, server=server(roles=roles)), **alone) == [
+        "mlflow_database_user = 'mlflow_owner': the role is limited to 84 connections, and MLflow's pools can open 82, and a migration takes 3; use "
+        "fewer mlflow_workers, or ALTER ROLE mlflow_owner CONNECTION LIMIT 85;"
     ]
 
 
@@ -554,6 +613,27 @@ def test_notices_about_tls(mode: str) -> None:
     assert line.startswith(f"mlflow_database_sslmode is {mode}: ") and line.endswith("; verify-full prevents that")
 
 
+def test_what_is_taken_from_everybody_is_said_before() -> None:
+    """Of databases whose owner can take it, once for each, and not when it is done."""
+    public = {"facts": facts(public=True)}
+    line = (
+        "every role of the server may connect to {} (PUBLIC): site.yml takes that away; whoever else uses it needs GRANT CONNECT ON DATABASE … TO …;"
+    )
+    assert external.database_notices(seen(public), target()) == [line.format("mlflow")]
+    assert external.database_notices(seen(public, public), target()) == [line.format("mlflow and mlflow_auth")]
+    shared = [{"store": store, "name": "one"} for store in ("tracking", "auth")]
+    assert external.database_notices(seen(public, public), target(databases=shared)) == [line.format("one")]
+    for owner in ({}, {"owns": False, "usage": True, "create": True, "grant": False}):
+        assert external.database_notices(seen({"facts": facts(public=True, owner=owner)}), target()) == []
+
+
+def test_hosts_that_nobody_has_looked_at() -> None:
+    """Their connections are not in the sum."""
+    (line,) = external.database_notices(seen(), target(), connections() | {"unknown": ["m2", "m3"]})
+    assert line == "nobody has looked at m2, m3: what MLflow opens from there is not counted, unless mlflow_workers says how much"
+    assert external.database_notices(seen(), target(), connections()) == []
+
+
 def test_notices() -> None:
     """One role for both, no TLS where it was preferred, and users that nobody will see."""
     used = {"facts": facts(**content("alembic_version", "experiments", "runs", "alembic_version_auth", "users")), "owner": OK | {"tls": False}}
@@ -577,15 +657,17 @@ class Server:
     tls = True
 
     def __init__(self, answers: dict[tuple[str, str], Exception], rows: dict[str, Any]) -> None:
-        self.answers, self.rows, self.logins = answers, rows, []
+        self.answers, self.rows, self.logins, self.asked = answers, rows, [], []
 
-    def connect(self, _host: str, _port: int, user: str, _password: str, database: str, *_further: Any) -> Server:
+    def connect(self, _host: str, _port: int, user: str, password: str, database: str, *_further: Any) -> Server:
+        assert password == PASSWORD
         self.logins.append((user, database))
         if (user, database) in self.answers:
             raise self.answers[user, database]
         return self
 
     def query(self, sql: str) -> Any:
+        self.asked.append(sql)
         found = next(rows for start, rows in self.rows.items() if sql.strip().startswith(start))
         if isinstance(found, Exception):
             raise found
@@ -601,24 +683,28 @@ ROWS = {
     "SELECT count": [["7", "2"]],
     "SELECT r.rolname, r.rolcanlogin": [["own", "t", "f", "f", "f", "f", "-1", "t"]],
     "SELECT rolname": [["own"], ["team"]],
-    "SELECT pg_encoding": [["UTF8", "own", "-1", "pg_database_owner", "f"]],
+    "SELECT pg_encoding": [["UTF8", "own", "-1", "pg_database_owner", "f", "t"]],
     "SELECT r.rolname, pg_has_role": [["own", "t", "t", "t", "t"]],
     "SELECT c.relname": [["runs", "x", "f"], ["users", "own", "t"]],
 }
 
 
-def look(monkeypatch: pytest.MonkeyPatch, answers: dict[tuple[str, str], Exception] | None = None, **rows: Any) -> tuple[dict[str, Any], list[Any]]:
+def look(
+    monkeypatch: pytest.MonkeyPatch, answers: dict[tuple[str, str], Exception] | None = None, roles: dict[str, Any] | None = None, **rows: Any
+) -> tuple[dict[str, Any], list[Any]]:
     """Return the report about such a server, and the logins that were tried."""
     fake = Server(answers or {}, copy.deepcopy(ROWS) | rows)
     monkeypatch.setattr(pgwire, "connect", fake.connect)
     databases = [{"store": "tracking", "name": "one"}, {"store": "auth", "name": "two"}]
     parameters = {"host": "db", "port": 5432, "sslmode": "require", "ca_file": "", "ca_text": "", "connect_timeout": 1, "databases": databases}
-    roles = {"owner": {"user": "own", "password": PASSWORD}, "server": {"user": "srv", "password": PASSWORD}}
-    report = database_report.Report(parameters | roles | {"further_users": ["team", "other"]})
+    roles = roles or {"owner": {"user": "own", "password": PASSWORD}, "server": {"user": "srv", "password": PASSWORD}}
+    report = database_report.Report(parameters | roles | {"further_users": ["team", "o'er"]})
     for database in databases:
         report.look_at_database(database)
     report.look_elsewhere()
     assert PASSWORD not in repr(report.found)
+    # Whoever is counted in the site's own sum is not among the others.
+    assert all("usename NOT IN ( E'own',  E'" in sql and "',  E'team',  E'o''er')" in sql for sql in fake.asked if "usename" in sql)
     return report.found, fake.logins
 
 
@@ -626,12 +712,21 @@ def test_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows of text become what the checks want."""
     found, logins = look(monkeypatch)
     assert logins == [(user, database) for database in ("one", "two") for user in ("own", "srv")]
-    assert found["server"]["version"] == 170004 and found["server"]["missing_users"] == ["other"] and found["server"]["others"] == 7
+    assert found["server"]["version"] == 170004 and found["server"]["missing_users"] == ["o'er"] and found["server"]["others"] == 7
     assert found["server"]["roles"] == {"owner": role(member_of_owner=True), "server": {}}
     about = found["databases"][1]["facts"]
-    assert about["owner"] == {"owns": True, "usage": True, "create": True, "grant": True} and about["server"] == {} and about["others"] == 2
+    assert about["owner"] == {"owns": True, "usage": True, "create": True, "grant": True} and about["server"] == {} and about["others"] == 2 and about["public"]
     assert about["tables"] == {"count": 2, "names": ["runs", "users"], "foreign": 1, "foreign_names": ["runs"], "foreign_owners": ["x"]}
     assert about["has"] == dict.fromkeys(TELLING, False) | {"runs": True, "users": True}
+
+
+@pytest.mark.parametrize("empty", ["owner", "server", ""])
+def test_one_role_logs_in_with_the_password_that_is_there(monkeypatch: pytest.MonkeyPatch, empty: str) -> None:
+    """Whichever of the two variables has it."""
+    roles = {which: {"user": "own", "password": "" if which == empty else PASSWORD} for which in ("owner", "server")}
+    found, logins = look(monkeypatch, roles=roles)
+    assert logins == [("own", "one"), ("own", "two")]
+    assert [each[which]["kind"] for each in found["databases"] for which in ("owner", "server")] == ["ok"] * 4
 
 
 def test_what_ends_one_login_for_all_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:

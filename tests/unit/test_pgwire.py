@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import datetime
 import hashlib
 import hmac
+import os
 import socket
 import struct
 import threading
@@ -14,6 +16,9 @@ from typing import Any
 
 import pytest
 from ansible_collections.mlops.mlflow.plugins.module_utils import pgwire
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -260,16 +265,34 @@ def test_an_error_in_place_of_tls() -> None:
     assert (found.kind, found.message, found.sqlstate) == ("server", "sorry, too many clients already", "53300")
 
 
+def certificate(name: str) -> str:
+    """Make a CA's certificate in PEM form."""
+    key, subject = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    start = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
+    builder = x509.CertificateBuilder(subject, subject, key.public_key(), 7, start, start + datetime.timedelta(days=9999))
+    signed = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True).sign(key, hashes.SHA256())
+    return signed.public_bytes(serialization.Encoding.PEM).decode()
+
+
 def test_files_that_are_no_cas(tmp_path: Any) -> None:
     """A file, and a text; one that is not there counts as none, and nothing is read where nothing is checked."""
     wrong = tmp_path / "ca.pem"
     wrong.write_text("hello", encoding="utf-8")
-    for options in ({"cafile": str(wrong)}, {"cadata": "hello"}):
+    broken = "-----BEGIN CERTIFICATE-----\né\n-----END CERTIFICATE-----\n"
+    for kind, options in (("ca", {"cafile": str(wrong)}), ("ca_text", {"cadata": "hello"}), ("ca_text", {"cadata": broken})):
         with pytest.raises(pgwire.PgError) as caught:
             pgwire.tls_context("verify-full", **options)
-        assert caught.value.kind == "ca" and "_ssl" not in caught.value.message
+        assert caught.value.kind == kind and "_ssl" not in caught.value.message
         pgwire.tls_context("require", **options)
     pgwire.tls_context("verify-full", str(tmp_path / "none.pem"))
+
+
+def test_a_bundle_with_comments() -> None:
+    """In any language, before, between and after its certificates."""
+    blocks = [certificate(name) for name in ("One CA", "Two CA")]
+    context = pgwire.tls_context("verify-full", os.devnull + "/none", f"# Zürich – \ufeff\n{blocks[0]}Größe\r\n{blocks[1]}é")
+    names = {value for each in context.get_ca_certs() for part in each["subject"] for kind, value in part}
+    assert {"One CA", "Two CA"} <= names
 
 
 # --- Answers ---
@@ -309,6 +332,9 @@ def test_names_and_ports() -> None:
         with pytest.raises(pgwire.PgError) as caught:
             pgwire.connect(host, 5432, "user", PASSWORD, "db", "disable")
         assert caught.value.kind == "name"
+    with pytest.raises(pgwire.PgError) as caught:
+        pgwire.connect("/var/run/postgresql", 5432, "user", PASSWORD, "db", "disable")
+    assert caught.value.kind == "folder"
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
         with pytest.raises(pgwire.PgError) as caught:

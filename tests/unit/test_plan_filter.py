@@ -158,8 +158,10 @@ def test_a_host_without_any_address() -> None:
     """The same line; a traceback would help nobody."""
     bare = host(inventory_hostname="one")
     bare["ansible_facts"] |= {"default_ipv4": {}, "all_ipv4_addresses": [], "all_ipv6_addresses": []}
-    with pytest.raises(AnsibleFilterError, match="^mlops_address = '' of one: "):
-        FILTERS["host_address"](bare)
+    for nothing in (bare, {"inventory_hostname": "one"}, {"inventory_hostname": "one", "ansible_facts": {}}):
+        with pytest.raises(AnsibleFilterError, match="^mlops_address of one is unknown, as nobody has looked at that host: set it to an IP address$"):
+            FILTERS["host_address"](nothing)
+    assert FILTERS["host_address"]({"mlops_address": "10.1.1.1"}) == "10.1.1.1"
 
 
 def test_the_address_of_a_host_without_a_route_that_never_had_the_fact() -> None:
@@ -167,6 +169,36 @@ def test_the_address_of_a_host_without_a_route_that_never_had_the_fact() -> None
     variables = host()
     del variables["ansible_facts"]["default_ipv4"]
     assert FILTERS["host_address"](variables) == "192.168.1.7"
+
+
+def client(**variables: Any) -> dict[str, Any]:
+    """Return an MLflow host that finds some addresses for two names."""
+    resolved = {"db.example.org": ["10.0.0.7"], "pooler.example.org": ["10.0.0.99"]}
+    return {"inventory_hostname": "m1", "__preflight_looked": {"report": {"resolved": resolved}}, **variables}
+
+
+@pytest.mark.parametrize(
+    ("clients", "names"),
+    [
+        ([client()], ["10.0.0.7"]),
+        ([client(inventory_hostname="one")], []),
+        ([client(inventory_hostname="one"), client()], ["10.0.0.7"]),
+        ([client(mlflow_database_host="db.example.org")], ["db.example.org"]),
+        ([client(mlflow_database_host="db.example.org", inventory_hostname="one")], ["db.example.org"]),
+        ([client(mlflow_database_host="192.168.1.7")], ["192.168.1.7"]),
+        ([client(mlflow_database_host="pooler.example.org")], []),
+        ([client(mlflow_database_host="10.0.0.99")], []),
+        ([{"mlflow_database_host": "db.example.org"}], []),
+    ],
+)
+def test_the_names_of_the_database_host(clients: list[dict[str, Any]], names: list[str]) -> None:
+    """By which its certificate is checked; that of a pooler in between is not this host's."""
+    assert FILTERS["names_of_database"](host(inventory_hostname="one"), clients) == names
+
+
+def test_the_names_of_a_database_host_that_nobody_reached() -> None:
+    """Its line of the report is that it cannot be reached."""
+    assert FILTERS["names_of_database"]({"inventory_hostname": "one"}, [client()]) == []
 
 
 def test_clients_come_over_tls() -> None:

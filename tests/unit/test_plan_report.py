@@ -64,7 +64,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Keep what opens."""
-        assert len({name for name, _ in attrs}) == len(attrs), f"an attribute twice: {attrs}"
+        assert len({name for name, dummy in attrs}) == len(attrs), f"an attribute twice: {attrs}"
         self.found.append((tag, dict(attrs)))
         if tag not in self.VOID:
             self.open.append(tag)
@@ -210,9 +210,9 @@ def test_the_page_is_well_formed_whatever_is_in_it(plans: list[dict[str, Any]], 
     """No value opens or closes a tag, and nothing is loaded from anywhere."""
     text = plan_report.html(plans, title)
     page = Page(text)
-    names = {tag for tag, _ in page.found}
+    names = {tag for tag, dummy in page.found}
     assert not names & {"script", "img", "link", "iframe", "object", "svg"}
-    assert not any(attribute.startswith("on") or attribute == "src" for _, attributes in page.found for attribute in attributes)
+    assert not any(attribute.startswith("on") or attribute == "src" for dummy, attributes in page.found for attribute in attributes)
     assert all(str(attributes["href"]).startswith("#") for attributes in page.named("a"))
     assert "\x1b" not in text
     assert re.search(r"url\(|@import", text.split("</style>")[0]) is None
@@ -247,9 +247,9 @@ def test_the_page_says_what_the_text_says() -> None:
 def test_the_bar_is_as_long_as_the_hosts_memory() -> None:
     """Parts, the rest of the share and the rest of the host, also in words for who does not see it."""
     page = Page(plan_report.html([FULL], "Plan"))
-    bar = next(attributes for attributes in page.named("div") if attributes.get("class") == "bar")
-    assert bar["role"] == "img"
-    assert bar["aria-label"] == (
+    strip = next(attributes for attributes in page.named("div") if attributes.get("class") == "bar")
+    assert strip["role"] == "img"
+    assert strip["aria-label"] == (
         "Memory: shared_buffers 2000 MiB, connections 2816 MiB, rest of the share 3184 MiB, rest of the host 8000 MiB; within the limit of 6400 MiB"
     )
     shares = [float(str(found["style"]).split()[1]) for found in page.named("span") if str(found.get("style", "")).startswith("flex-grow")]

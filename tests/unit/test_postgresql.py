@@ -202,14 +202,11 @@ def test_valid_users(user: dict[str, Any]) -> None:
         ({"name": ""}, "an entry is a mapping with a name"),
         ({"name": "a", "adresses": []}, "unknown key 'adresses'; the keys are addresses, connections, databases, grants, name, password"),
         ({"name": "a", "z": 1, 1: 2}, "unknown key 1; the keys are"),
-        ({"name": "../a"}, "the password of '../a' cannot be made, as its file would have that name; give it a password, or a name of letters"),
         ({"name": "mlflow"}, "the name 'mlflow' is taken by MLflow or PostgreSQL itself; choose another"),
         ({"name": "postgres"}, "the name 'postgres' is taken by MLflow or PostgreSQL itself; choose another"),
         ({"name": "all"}, "the name 'all' has a meaning of its own in PostgreSQL; choose another"),
         ({"name": "sameuser", "password": "x"}, "the name 'sameuser' has a meaning of its own in PostgreSQL; choose another"),
         ({"name": "pg_monitor"}, "the name 'pg_monitor' has a meaning of its own in PostgreSQL; choose another"),
-        ({"name": "a", "password": ""}, "the password of 'a' is empty; give it a value, or leave it out to have one made"),
-        ({"name": "a", "password": None}, "the password of 'a' is empty; give it a value, or leave it out to have one made"),
         ({"name": "a", "grants": "admin"}, "grants 'admin' are unknown; use one of read, write"),
         ({"name": "a", "grants": ["read"]}, "grants ['read'] are unknown; use one of read, write"),
         ({"name": "a", "connections": 0}, "connections is 0; use a number from 1 on, or leave it out for 5"),
@@ -226,6 +223,26 @@ def test_valid_users(user: dict[str, Any]) -> None:
 def test_user_problems_say_what_would_be_right(user: Any, problem: str) -> None:
     """Each sentence names what was seen and the remedy."""
     assert (postgresql.user_problem(user, ["mlflow", "mlflow_owner"]) or "").startswith(problem)
+
+
+@pytest.mark.parametrize(
+    ("user", "problem"),
+    [
+        ({"name": "a"}, None),
+        ({"name": "../a", "password": "x"}, None),
+        ("reader", None),
+        ({"password": ""}, None),
+        (
+            {"name": "../a"},
+            "the password of '../a' cannot be made, as its file would have that name; give it a password, or a name of letters, digits, _ and -",
+        ),
+        ({"name": "a", "password": ""}, "the password of 'a' is empty; give it a value, or leave it out to have one made"),
+        ({"name": "a", "password": None}, "the password of 'a' is empty; give it a value, or leave it out to have one made"),
+    ],
+)
+def test_passwords_that_are_missing_or_cannot_be_made(user: Any, problem: str | None) -> None:
+    """What is wrong with the rest has a sentence of its own."""
+    assert postgresql.password_problem(user) == problem
 
 
 @given(st.dictionaries(st.sampled_from(["name", "grants", "addresses", "databases", "connections", "x"]), st.none() | st.integers() | TEXT | st.lists(TEXT)))

@@ -11,7 +11,7 @@ from typing import Any
 import generate
 import pytest
 from ansible_collections.mlops.mlflow.plugins.filter.checks import FilterModule, database_target, known_variables, locks
-from ansible_collections.mlops.mlflow.plugins.module_utils import external, preflight, sizing
+from ansible_collections.mlops.mlflow.plugins.module_utils import external, preflight
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -97,6 +97,7 @@ def host(
         ({"postgresql_work_mem": "8 mb"}, "postgresql_work_mem = '8 mb': '8 mb' is no memory size with a unit such as 512MB or 4GB (units: B, kB, MB, GB, TB)"),
         ({"mlflow_port": 70000}, "mlflow_port = 70000: a TCP port is a number from 1 to 65535"),
         ({"object_store_port": 7480.5}, "object_store_port = 7480.5: a TCP port is a number from 1 to 65535"),
+        ({"mlflow_database_host": "[fd00::7]"}, "mlflow_database_host = '[fd00::7]': brackets belong into URLs; leave them out: fd00::7"),
         ({"mlflow_database_port": "5_432"}, "mlflow_database_port = '5_432': a TCP port is a number from 1 to 65535"),
         ({"postgresql_port": True}, "postgresql_port = True: a TCP port is a number from 1 to 65535"),
         ({"mlflow_workers": "auto"}, "mlflow_workers = 'auto': use a number from 1 to 512, or leave it out"),
@@ -486,6 +487,29 @@ def test_certificates_are_read_from_the_controller(tmp_path: Path) -> None:
     assert "no key" not in garbage and garbage.endswith(": it is no private key in PEM form without a passphrase; use one")
 
 
+def test_an_encrypted_key_is_left_to_ansible(tmp_path: Path) -> None:
+    """The role pki has it decrypted, and checks it then; as it stands, it would be no key."""
+    variables = write_certificate(tmp_path, ["db.example.org"])
+    Path(variables["pki_key_file"]).write_text("$ANSIBLE_VAULT;1.1;AES256\n3061\n", encoding="utf-8")
+    assert FILTERS["certificate_problems"](variables, ["db.example.org"]) == []
+
+
+@pytest.mark.parametrize(
+    ("variables", "lines"),
+    [
+        ({"mlflow_database_password": "one"}, 0),
+        ({"mlflow_database_password": "one", "mlflow_database_owner_password": "one"}, 0),
+        ({"mlflow_database_password": "one", "mlflow_database_owner_password": "two"}, 1),
+        ({"mlflow_database_password": "one", "mlflow_database_owner_password": "two", "mlflow_database_owner_user": "mlflow_owner"}, 0),
+    ],
+)
+def test_one_role_has_one_password(variables: dict[str, str], lines: int) -> None:
+    """Where the owner is the server too, the second of two passwords would be tried in vain."""
+    found = inputs(**{"mlflow_database_owner_user": "mlflow", **variables})
+    remedy = "it differs from mlflow_database_password, and both are of one role; leave one out"
+    assert found == [f"mlflow_database_owner_password = (not shown): {remedy}"] * lines
+
+
 def test_certificates_that_are_not_there_have_a_line_already(tmp_path: Path) -> None:
     """Nothing else is said of them; without the variables the site has a CA of its own."""
     variables = write_certificate(tmp_path, ["db.example.org"])
@@ -523,6 +547,23 @@ def test_passwords_that_only_the_owner_of_the_server_knows() -> None:
     ]
 
 
+def test_one_role_needs_one_password() -> None:
+    """In whichever of the two variables."""
+    missing = FILTERS["missing_passwords"]
+    assert missing(target(owner="one", server="one", password="")) == missing(target(owner="one", server="one", owner_password="")) == []
+    assert missing(target(owner="one", server="one", password="", owner_password="")) == [
+        "mlflow_database_password is missing: set it to the password of the role one on db"
+    ]
+
+
+def test_passwords_are_asked_for_where_the_roles_are_made() -> None:
+    """All at once, beside what else is wrong; a server of somebody else's has its own."""
+    users = [{"name": "team a"}, {"name": "b", "password": ""}, {"name": "c", "grants": "x"}]
+    assert inputs(postgresql_users=users[:2], mlflow_database_host="db.example.org") == host(["mlflow"], postgresql_users=users[:2]) == []
+    cannot, empty = host(["mlflow", "postgresql"], postgresql_users=users)
+    assert cannot.startswith("postgresql_users[0]: the password of 'team a' cannot be made") and empty.startswith("postgresql_users[1]: the password of 'b'")
+
+
 def test_the_target_has_no_password() -> None:
     """What the sentences are made of cannot show one."""
     assert database_target(target(password="ЖЯШ", owner_password="ЭЖЯ")) == {
@@ -538,19 +579,18 @@ def test_the_target_has_no_password() -> None:
 
 
 def test_what_a_database_of_somebody_elses_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The site's connections but those that the server keeps by itself; what the other look said is not said again."""
+    """What the other look said is not said again."""
     asked = []
 
-    def problems(report: Any, about: dict[str, Any], need: int, arithmetic: str, by_store: dict[str, int]) -> list[str]:
-        asked.append((report, about["owner_user"], need, arithmetic, by_store))
+    def problems(report: Any, about: dict[str, Any], connections: dict[str, Any]) -> list[str]:
+        asked.append((report, about["owner_user"], connections))
         return ["said", "new"]
 
     monkeypatch.setattr(external, "database_problems", problems)
-    parts = [{"what": "m: 2 workers", "count": 246}, {"what": "backup", "count": 4}, {"what": sizing.SUPERUSERS, "count": 3}]
-    connections = {"total": 253, "parts": parts, "by_store": {"tracking": 164, "auth": 82}}
+    connections = need()
     check = FILTERS["database_problems"]
     assert check({"__preflight_problems": ["said"]}, target(), {"report": {"a": 1}}, connections) == ["new"]
-    assert asked == [({"a": 1}, "mlflow_owner", 250, "m: 2 workers = 246, backup = 4", {"tracking": 164, "auth": 82})]
+    assert asked == [({"a": 1}, "mlflow_owner", connections)]
     for looked in ({"skipped": True}, {"unreachable": True}):
         assert check({}, target(), looked, connections) == FILTERS["database_notices"](looked, target()) == []
 

@@ -454,7 +454,7 @@ def test_the_parts_of_the_memory_are_shown() -> None:
     parts = {part["name"]: (part["mib"], part["detail"]) for part in tuning.plan(tuning.Host(4096, 2, 100)).memory}
     assert parts["work_mem"] == (1717, "(100 connections + 1 parallel workers) × 8704kB × 2")
     assert parts["processes"] == (300, "100 connections × 3 MB for each one's process")
-    assert [name for name in parts] == ["shared_buffers", "work_mem", "autovacuum_work_mem", "maintenance_work_mem", "wal_buffers", "processes"]
+    assert list(parts) == ["shared_buffers", "work_mem", "autovacuum_work_mem", "maintenance_work_mem", "wal_buffers", "processes"]
 
 
 @pytest.mark.parametrize(
@@ -483,7 +483,7 @@ def test_too_many_connections_are_refused_with_every_remedy() -> None:
     host = tuning.Host(4096, 2, 8 * sizing.CONNECTIONS_OF_WORKER + sizing.RESERVED_CONNECTIONS, workers=8)
     text = plan_or_refusal(host, {})
     assert isinstance(text, str)
-    assert text.startswith("postgresql_max_connections = 994: 4096 MiB for PostgreSQL (postgresql_memory_share = 1 of 4096 MiB) leave them ")
+    assert text.startswith("postgresql_max_connections = 996: 4096 MiB for PostgreSQL (postgresql_memory_share = 1 of 4096 MiB) leave them ")
     offers = _offers(text)
     assert set(offers) == {"memory", "connections", "workers", "pool", "small_pool"}
     # Each of the 8 × 40 threads holds one connection, and two more for each worker go round; a second one is needed in the tracking database only.
