@@ -38,9 +38,9 @@ class PgError(Exception):
 
     Args:
         kind: name (does not resolve), folder (of a socket: only TCP is spoken here), refused, timeout, unreachable, no_tls (the server has
-            none), tls (the handshake failed), ca and ca_text (the file or the text with the CAs has none), untrusted, wrong_name, expired (the certificate), login (refused; also when the server's own
-            proof is wrong), method (it wants something other than a password, or the password readable), server (any other error that it
-            reports), protocol (it does not speak as PostgreSQL does).
+            none), tls (the handshake failed), ca and ca_text (the file or the text with the CAs has none), untrusted, wrong_name, expired
+            (the certificate), login (refused; also when the server's own proof is wrong), method (it wants something other than a
+            password, or the password readable), server (any other error that it reports), protocol (it does not speak as PostgreSQL does).
         message: what happened, or the server's own words. A password is not among them.
         sqlstate: the server's error code, empty without one.
     """

@@ -137,8 +137,9 @@ report:
         - An outcome has C(kind) (V(ok), or what went wrong), C(message), C(sqlstate), and C(tls).
         - The facts are C(encoding), C(owner_name), C(connection_limit), C(others), C(schema_owner) (of public; empty when that is
           missing), C(public_create), and C(public) (whether every role has rights on the database); for C(owner) and C(server), what each
-          C(owns) and may do (C(usage), C(create), C(grant)), empty when there is no such role; C(tables) with C(count), C(names), C(foreign), C(foreign_names) and C(foreign_owners); and C(has), which
-          says for each of the tables that tell MLflow's databases from others whether it is there.
+          C(owns) and may do (C(usage), C(create), C(grant)), empty when there is no such role; C(tables) with C(count), C(names),
+          C(foreign), C(foreign_names) and C(foreign_owners); and C(has), which says for each of the tables that tell MLflow's databases
+          from others whether it is there.
       type: list
       elements: dict
 """

@@ -265,15 +265,18 @@ def migrate(store: str, url: str) -> None:
         import sqlalchemy
         from mlflow.server.auth.db import utils as auth
 
-        auth.migrate(sqlalchemy.create_engine(url), "head")
-        return
-    from mlflow.store.db import utils as tracking
-
-    engine = tracking.create_sqlalchemy_engine_with_retry(url)
-    if tracking._is_empty_database(engine):
-        tracking._initialize_tables(engine)
+        engine = sqlalchemy.create_engine(url)
+        auth.migrate(engine, "head")
     else:
-        tracking._upgrade_db(engine)
+        from mlflow.store.db import utils as tracking
+
+        engine = tracking.create_sqlalchemy_engine_with_retry(url)
+        if tracking._is_empty_database(engine):
+            tracking._initialize_tables(engine)
+        else:
+            tracking._upgrade_db(engine)
+    # The owner may be limited to the connections of one migration.
+    engine.dispose()
 
 
 def bring(module: AnsibleModule, store: str, url: str) -> tuple[bool, str, str]:

@@ -23,7 +23,7 @@ BAD_INPUT = {
     "postgresql_max_connections": 5,
     "postgresql_memory_share": 1.5,
     "postgresql_work_mem": 64,
-    "postgresql_settings": {"max_connections": 500, "work_memory": "4MB", "checkpoint_timeout": "2d", "wal_compression": "zip", "temp_buffers": "900GB"},
+    "postgresql_settings": {"max_connections": "lots", "work_memory": "4MB", "checkpoint_timeout": "2d", "wal_compression": "zip", "temp_buffers": "900GB"},
     "postgresql_hba": [
         {"type": "hots", "address": "10.0.0.0/8"},
         {"address": "10.0.0.300/8"},
@@ -51,7 +51,7 @@ REFUSALS = [
     "postgresql_max_connections = 5: use a number from 10 to 262143, or leave it out",
     "postgresql_memory_share = 1.5: use a part of the memory above 0 and at most 1",
     "postgresql_work_mem = 64: '64' is no memory size with a unit such as 512MB",
-    "postgresql_settings.max_connections = 500: set postgresql_max_connections instead",
+    "postgresql_settings.max_connections = 'lots': set postgresql_max_connections instead",
     "postgresql_settings.work_memory = '4MB': this server has no such setting; did you mean work_mem?",
     "postgresql_settings.checkpoint_timeout = '2d': is out of range; use 30s to 1d",
     "postgresql_settings.wal_compression = 'zip': is unknown; use one of pglz, ",
