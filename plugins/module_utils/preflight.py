@@ -195,6 +195,7 @@ def _numbers(values: dict[str, Any]) -> list[str]:
     for name in ("mlflow_port", "postgresql_port"):
         if not found and int(values.get(name, 5000)) < 1024:
             found.append(problem(name, values[name], "the service runs without privileges; use a port from 1024 to 65535"))
+    found += _number(values, "mlflow_auth_cache_seconds", 0, 3600, "use a number of seconds from 0 to 3600")
     found += _number(values, "mlflow_workers", 1, 512, "use a number from 1 to 512, or leave it out")
     found += _number(values, "postgresql_max_connections", 10, 262143, "use a number from 10 to 262143, or leave it out")
     share = _number(values, "postgresql_memory_share", 0.0, 1.0, "use a part of the memory above 0 and at most 1, such as 0.5")

@@ -18,10 +18,10 @@ CLIENTS, CALLS, METRICS = 100, 10, 20
 
 def post(session: requests.Session, url: str, body: dict) -> requests.Response:
     """Send one request; nobody tries again."""
-    return session.post(f"{url}/api/2.0/mlflow/{body.pop('path')}", json=body, timeout=300)
+    return session.post(f"{url}/api/2.0/mlflow/{body.pop('path')}", json=body, timeout=900)
 
 
-def client(url: str, credentials: tuple[str, str], experiment: str, gate: threading.Barrier, answers: list[int]) -> None:
+def client(url: str, credentials: tuple[str, str], experiment: str, gate: threading.Barrier, answers: list[int | str]) -> None:
     """Make a run, wait for the others, and log."""
     session = requests.Session()
     session.auth, session.trust_env = credentials, False
@@ -31,7 +31,10 @@ def client(url: str, credentials: tuple[str, str], experiment: str, gate: thread
     run = reply.json()["run"]["info"]["run_id"]
     for step in range(CALLS):
         metrics = [{"key": f"m{number}", "value": step / 7, "timestamp": int(time.time() * 1000), "step": step} for number in range(METRICS)]
-        answers.append(post(session, url, {"path": "runs/log-batch", "run_id": run, "metrics": metrics}).status_code)
+        try:
+            answers.append(post(session, url, {"path": "runs/log-batch", "run_id": run, "metrics": metrics}).status_code)
+        except requests.RequestException as error:
+            answers.append(type(error).__name__)
 
 
 def main() -> None:
@@ -41,7 +44,7 @@ def main() -> None:
     session = requests.Session()
     session.auth, session.trust_env = (user, password), False
     experiment = post(session, url, {"path": "experiments/create", "name": f"load {time.time()}"}).json()["experiment_id"]
-    answers: list[int] = []
+    answers: list[int | str] = []
     gate = threading.Barrier(CLIENTS)
     threads = [threading.Thread(target=client, args=(url, (user, password), experiment, gate, answers)) for dummy in range(CLIENTS)]
     for thread in threads:
