@@ -1,0 +1,48 @@
+# Copyright the mlops.mlflow maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Documents for other programs, as filters: lists of packages (module_utils/sbom.py) and S3 policies (module_utils/s3_policy.py)."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+from ansible_collections.mlops.mlflow.plugins.module_utils import s3_policy, sbom
+
+
+def host_sbom(report: dict[str, Any], name: str, source_date_epoch: str = "") -> str:
+    """The CycloneDX document of a host, as the text of a file (see ``sbom.of_host``).
+
+    Args:
+        report: what ``package_report`` returned.
+        name: of the host.
+        source_date_epoch: the time to write into it, in seconds since the epoch; empty for none.
+    """
+    if not re.fullmatch("[0-9]*", source_date_epoch):
+        raise AnsibleFilterError(f"SOURCE_DATE_EPOCH = '{source_date_epoch}': use seconds since the epoch")
+    return sbom.render(sbom.of_host(str(name), report, int(source_date_epoch) if source_date_epoch else None))
+
+
+def s3_policy_of(destination: str, mode: str) -> dict[str, Any]:
+    """The policy of a user (see ``s3_policy.policy``)."""
+    try:
+        return s3_policy.policy(mode, destination)
+    except ValueError as error:
+        raise AnsibleFilterError(str(error)) from error
+
+
+def s3_bucket_policy(destination: str, principals: dict[str, list[str]]) -> dict[str, Any]:
+    """The policy of a bucket (see ``s3_policy.bucket_policy``)."""
+    try:
+        return s3_policy.bucket_policy(principals, destination)
+    except ValueError as error:
+        raise AnsibleFilterError(str(error)) from error
+
+
+class FilterModule:
+    """Filters of mlops.mlflow."""
+
+    def filters(self) -> dict[str, Any]:
+        """Names and functions."""
+        return {"host_sbom": host_sbom, "s3_bucket_policy": s3_bucket_policy, "s3_policy": s3_policy_of}
