@@ -11,7 +11,7 @@ short_description: What a host has running, resolves and has room for
 version_added: 0.1.0
 author: The mlops.mlflow maintainers (!UNKNOWN)
 description:
-  - Returns the listening TCP sockets with the user, unit and program behind each, the names that do not resolve, the disks, the time, and what
+  - Returns the listening sockets with the user, unit and program behind each, the names that do not resolve, the disks, the time, and what
     servers that are there already run with.
   - Changes nothing. Where it may not look into other users' processes, a socket has its user, but no unit and no program.
 options:
@@ -64,9 +64,16 @@ report:
   type: dict
   contains:
     listeners:
-      description: Port, user, unit and program of each listening TCP socket.
+      description: Protocol, address, port, user, unit and program of each TCP socket that listens, and each UDP socket that waits on a port of its own.
       type: list
       elements: dict
+    ssh_connection:
+      description: Address and port of the client, then of the host, of the SSH session that looked; empty when it came in another way.
+      type: str
+    ssh_ports:
+      description: TCP ports by which SSH comes in.
+      type: list
+      elements: int
     unresolved:
       description: Variable and name of each name that does not resolve.
       type: list
@@ -101,14 +108,12 @@ report:
 import glob
 import json
 import os
-import pwd
 import re
 import socket
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-
-LISTEN = "0A"
+from ansible_collections.mlops.mlflow.plugins.module_utils.sockets import listeners, ssh_connection, ssh_ports, text
 
 # Through the local socket, TCP's settings read as 0 whatever the file says.
 SETTINGS = """
@@ -120,67 +125,6 @@ FROM pg_settings LEFT JOIN LATERAL (
 """
 
 MLFLOW_VARIABLES = ("MLFLOW_WORKERS", "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE", "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW")
-
-
-def user_name(uid: int) -> str:
-    """Return the name of a user, or the number when it has none."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
-
-
-def listening_inodes() -> dict[str, tuple[int, str]]:
-    """Return the inode, the port and the user of each listening TCP socket."""
-    inodes = {}
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        if not os.path.exists(table):
-            continue
-        with open(table, encoding="ascii") as file:
-            next(file)
-            for line in file:
-                fields = line.split()
-                if fields[3] == LISTEN:
-                    inodes[fields[9]] = (int(fields[1].rpartition(":")[2], 16), user_name(int(fields[7])))
-    return inodes
-
-
-def text(path: str) -> str:
-    """Return a file of /proc, empty when the process has gone or is not ours to see."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return ""
-
-
-def unit_of(cgroup: str) -> str:
-    """Return the service in the lines of /proc/PID/cgroup, empty when there is none."""
-    for line in cgroup.splitlines():
-        for part in reversed(line.split("/")):
-            if part.endswith(".service"):
-                return part
-    return ""
-
-
-def listeners() -> list[dict]:
-    """Return port, user, unit and program of each listening TCP socket."""
-    inodes = listening_inodes()
-    owners: dict[str, tuple[str, str]] = {}
-    for link in glob.iglob("/proc/[0-9]*/fd/*"):
-        try:
-            target = os.readlink(link)
-        except OSError:
-            continue
-        inode = target[8:-1] if target.startswith("socket:[") else ""
-        if inode in inodes and inode not in owners:
-            process = link.split("/")[2]
-            owners[inode] = (unit_of(text(f"/proc/{process}/cgroup")), text(f"/proc/{process}/comm").strip())
-    found = []
-    for inode, (port, user) in inodes.items():
-        unit, program = owners.get(inode, ("", ""))
-        found.append({"port": port, "user": user, "unit": unit, "program": program})
-    return found
 
 
 def settings(module: AnsibleModule, version: str, name: str) -> dict:
@@ -273,6 +217,8 @@ def main() -> None:
         changed=False,
         report={
             "listeners": listeners(),
+            "ssh_connection": ssh_connection(),
+            "ssh_ports": ssh_ports(module),
             "unresolved": [[each["variable"], each["name"]] for each in module.params["names"] if not resolved[each["name"]]],
             "resolved": resolved,
             "free_mib": disk.f_bavail * disk.f_frsize // (1024 * 1024),
