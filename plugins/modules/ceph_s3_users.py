@@ -32,6 +32,11 @@ options:
         description: The secret half.
         type: str
         required: true
+  other_keys:
+    description: What happens to further keys of these users. Servers that have not heard of a new key yet need the old one until they have.
+    type: str
+    choices: [keep, remove]
+    default: remove
 attributes:
   check_mode:
     support: full
@@ -86,12 +91,13 @@ def wanted_keys(user: dict[str, str]) -> list[dict[str, str]]:
     return [{"user": user["name"], "access_key": user["access_key_id"], "secret_key": user["secret_access_key"]}]
 
 
-def merged(user: dict[str, str], current: dict[str, Any] | None) -> dict[str, Any] | None:
+def merged(user: dict[str, str], current: dict[str, Any] | None, keep: bool = False) -> dict[str, Any] | None:
     """Return the metadata entry to store for a user, or None when it is as it should be.
 
     Args:
         user: what the inventory says.
         current: the entry that the gateway has, None without one.
+        keep: whether further keys stay.
     """
     keys = wanted_keys(user)
     if current is None:
@@ -99,7 +105,9 @@ def merged(user: dict[str, str], current: dict[str, Any] | None) -> dict[str, An
         data.update(subusers=[], keys=keys, swift_keys=[], caps=[], op_mask="read, write, delete", type="rgw")
         return {"key": f"user:{user['name']}", "data": data}
     had = [{name: key.get(name) for name in ("user", "access_key", "secret_key")} for key in current["data"].get("keys", [])]
-    if had == keys:
+    if keep:
+        keys += [key for key in had if key["access_key"] != user["access_key_id"]]
+    if sorted(had, key=str) == sorted(keys, key=str):
         return None
     return {**current, "data": {**current["data"], "keys": keys}}
 
@@ -111,7 +119,10 @@ def main() -> None:
         "secret_access_key": {"type": "str", "required": True, "no_log": True},
     }
     module = AnsibleModule(
-        argument_spec={"users": {"type": "list", "elements": "dict", "required": True, "options": fields, "no_log": False}},
+        argument_spec={
+            "users": {"type": "list", "elements": "dict", "required": True, "options": fields, "no_log": False},
+            "other_keys": {"type": "str", "choices": ["keep", "remove"], "default": "remove", "no_log": False},
+        },
         supports_check_mode=True,
     )
     users = module.params["users"]
@@ -131,7 +142,7 @@ def main() -> None:
                 current = json.loads(out)
             elif code != errno.ENOENT and not module.check_mode:
                 module.fail_json(msg=f"Ceph does not tell whether there is a user '{user['name']}': {err.strip()[-500:]}")
-        entry = merged(user, current)
+        entry = merged(user, current, module.params["other_keys"] == "keep")
         if entry is None:
             continue
         (made if current is None else updated).append(user["name"])
