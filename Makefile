@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env lock demo demo-down clean test lint unit docs docs-update molecule
+.PHONY: help env lock demo demo-down clean test lint unit docs docs-update molecule sbom audit
 
 PYTHON ?= python3
 SCENARIO ?= default
@@ -28,6 +28,7 @@ lint: env ## yamllint, ansible-lint (production profile), changelog, ansible-tes
 	testbed/sanity
 
 unit: env ## tests that need no host
+	@testbed/auditor
 	pytest --quiet tests/unit --ignore=tests/unit/test_documentation.py
 
 docs: env ## generated pages are fresh, links and names exist
@@ -42,6 +43,12 @@ molecule: env ## one scenario: make molecule SCENARIO=default
 
 lock: env ## resolve the newest packages again (requirements/, roles/mlflow/files/locks/)
 	testbed/lock
+
+sbom: env ## what the lock of each MLflow version installs, as CycloneDX (build/sbom/)
+	@python testbed/sbom.py build/sbom
+
+audit: env ## known vulnerabilities of every locked package; fails when they cannot all be looked up
+	@testbed/audit
 
 clean: ## remove environments, downloads and host images
 	testbed/clean

@@ -21,11 +21,12 @@ ROLES = Path(__file__).resolve().parents[2] / "roles"
 # Variables of the playbooks, not of a role.
 SITE_VARIABLES = {"mlops_address": {"type": "str"}, "mlops_secrets_folder": {"type": "path"}}
 
-# The variable with each service's port, its default, and the beginning of the names of the units that may have it.
+# The variables with each service's ports, their defaults, and the beginning of the names of the units that may have them.
 PORTS = {
-    "mlflow": ("mlflow_port", 5000, "mlflow"),
-    "postgresql": ("postgresql_port", 5432, "postgresql"),
-    "object_store": ("object_store_port", 7480, "ceph-"),
+    "mlflow": [("mlflow_port", 5000, "mlflow.")],
+    "postgresql": [("postgresql_port", 5432, "postgresql")],
+    "object_store": [("object_store_port", 7480, "ceph-")],
+    "gateway": [("gateway_https_port", 443, "mlflow-gateway."), ("gateway_http_port", 80, "mlflow-gateway.")],
 }
 
 
@@ -72,7 +73,8 @@ def given(host: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     prefixes = ("mlops_", *(f"{path.name}_" for path in ROLES.iterdir()))
     values, problems = {}, []
     for name in host:
-        if name.startswith(prefixes):
+        # One variable has the very name of its role.
+        if name.startswith(prefixes) or name == "host_firewall":
             try:
                 values[name] = settled(host[name])
             except Exception as error:
@@ -87,7 +89,7 @@ def input_problems(host: dict[str, Any], artifacts_destination: str = "") -> lis
     known = known_variables() | SITE_VARIABLES
     problems += preflight.input_problems(values, known, sorted(path.name for path in ROLES.iterdir()) + ["mlops"], locks(), artifacts_destination)
     values = {name: value for name, value in values.items() if name not in preflight.named(problems)}
-    for name in ("pki_certificate_file", "pki_key_file", "pki_ca_file"):
+    for name in ("pki_certificate_file", "pki_key_file", "pki_ca_file", "gateway_certificate_file", "gateway_key_file"):
         if values.get(name) and not Path(str(values[name])).is_file():
             problems.append(preflight.problem(name, values[name], "there is no such file on the controller; use an absolute path, or leave it out"))
     for path in values["sources_ca_files"] if isinstance(values.get("sources_ca_files"), list) else []:
@@ -100,10 +102,10 @@ def input_problems(host: dict[str, Any], artifacts_destination: str = "") -> lis
     return problems
 
 
-def input_notices(host: dict[str, Any], services: list[str], artifacts_destination: str) -> list[str]:
+def input_notices(host: dict[str, Any], services: list[str], artifacts_destination: str, gateway: bool = False) -> list[str]:
     """See ``preflight.input_notices``."""
     values = given(host)[0]
-    return preflight.input_notices(values, services, str(values.get("mlflow_artifacts_destination") or artifacts_destination))
+    return preflight.input_notices(values, services, str(values.get("mlflow_artifacts_destination") or artifacts_destination), gateway)
 
 
 def file_text(path: str) -> str:
@@ -111,22 +113,30 @@ def file_text(path: str) -> str:
     return Path(path).read_text(encoding="utf-8", errors="replace")
 
 
-def certificate_problems(host: dict[str, Any], names: list[str]) -> list[str]:
+def certificate_problems(host: dict[str, Any], names: list[str], purposes: list[str]) -> list[str]:
     """See ``certificates.problems``; nothing to say about files that are not there, which ``input_problems`` names.
 
     Args:
         host: the host's variables.
-        names: by which clients of this site reach it.
+        names: by which clients of this site reach it, and its certificate of the role pki.
+        purposes: what it uses that certificate as, ``server`` or ``client``.
     """
     values = given(host)[0]
-    paths = {name: str(values.get(name) or "") for name in ("pki_certificate_file", "pki_key_file", "pki_ca_file")}
+    served = values.get("gateway_server_names") if isinstance(values.get("gateway_server_names"), list) else []
+    own = bool(values.get("gateway_certificate_file"))
+    site = _certificate_problems(values, ["pki_certificate_file", "pki_key_file", "pki_ca_file"], names + ([] if own else served), purposes)
+    return site + _certificate_problems(values, ["gateway_certificate_file", "gateway_key_file"], served, ["server"])
+
+
+def _certificate_problems(values: dict[str, Any], variables: list[str], names: list[str], purposes: list[str]) -> list[str]:
+    paths = {name: str(values.get(name) or "") for name in variables}
     if not all(path and Path(path).is_file() for path in paths.values()):
         return []
-    files = [Path(path).read_bytes() for path in paths.values()]
-    if any(file.startswith(b"$ANSIBLE_VAULT") for file in files):
-        # Only the role pki, which has Ansible read it, can look into it.
+    files = {name: Path(path).read_bytes() for name, path in paths.items()}
+    if any(file.startswith(b"$ANSIBLE_VAULT") for file in files.values()):
+        # Only the role, which has Ansible read it, can look into it.
         return []
-    found = certificates.problems(*files, names, datetime.datetime.now(datetime.timezone.utc))
+    found = certificates.problems(files, names, purposes, datetime.datetime.now(datetime.timezone.utc))
     return [preflight.problem(name, Path(paths[name]).name, fault) for name, fault in found.items()]
 
 
@@ -172,10 +182,9 @@ def host_problems(
     said = host.get("__preflight_problems") or []
     late = [line for line in input_problems(host, artifacts_destination) if line not in said]
     ports = {}
-    for service in services:
-        variable, default, unit = PORTS[service]
+    for variable, default, unit in [port for service in services for port in PORTS[service]]:
         port = values.get(variable, default)
-        if re.fullmatch("[0-9]+", str(port)):
+        if re.fullmatch("[0-9]+", str(port)) and int(port) > 0:
             ports[variable] = {"port": port, "unit": unit}
     defaults = ROLES / "postgresql" / "vars" / f"{facts['distribution']}_{facts['distribution_major_version']}.yml"
     if defaults.exists():
@@ -219,6 +228,25 @@ def missing_passwords(target: dict[str, Any]) -> list[str]:
     return [f"{name} is missing: {remedy} {target[which]['user']} on {target['host']}" for name, which in wanted.items() if not target[which]["password"]]
 
 
+def firewall_problems(host: dict[str, Any], looked: dict[str, Any], topology: dict[str, list[Any]]) -> list[str]:
+    """See ``preflight.firewall_problems``.
+
+    Args:
+        host: the host's variables.
+        looked: what host_report registered, or that it could not.
+        topology: of the filter site_firewall.
+    """
+    if "report" not in looked:
+        return []
+    found = preflight.firewall_problems(given(host)[0], looked["report"], topology["unknown"])
+    return [line for line in found if line not in (host.get("__preflight_problems") or [])]
+
+
+def firewall_notices(host: dict[str, Any], services: list[str], looked: dict[str, Any], topology: dict[str, list[Any]]) -> list[str]:
+    """See ``preflight.firewall_notices``; the arguments are those of ``firewall_problems``, and what the host is to run."""
+    return preflight.firewall_notices(given(host)[0], services, looked["report"], topology["entries"]) if "report" in looked else []
+
+
 def host_notices(host: dict[str, Any]) -> list[str]:
     """See ``preflight.host_notices``."""
     facts = host.get("ansible_facts") or {}
@@ -244,7 +272,7 @@ def problem_report(hosts: list[dict[str, Any]], looked: bool = True) -> list[str
             where.setdefault(line, []).append(host["inventory_hostname"])
     if any(line.startswith("this host cannot be reached") for line in where):
         # That is the reason.
-        where = {line: names for line, names in where.items() if not line.startswith("mlflow_workers: nobody has looked at")}
+        where = {line: names for line, names in where.items() if ": nobody has looked at" not in line}
     return [f"{', '.join(names)}: {line}" for line, names in where.items()]
 
 
@@ -258,6 +286,8 @@ class FilterModule:
             "database_notices": database_notices,
             "database_problems": database_problems,
             "file_text": file_text,
+            "firewall_notices": firewall_notices,
+            "firewall_problems": firewall_problems,
             "host_notices": host_notices,
             "host_problems": host_problems,
             "input_notices": input_notices,

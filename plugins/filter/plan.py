@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.mlops.mlflow.plugins.module_utils import guc, plan_report, postgresql, server, sizing, tuning
+from ansible_collections.mlops.mlflow.plugins.module_utils import firewall, guc, plan_report, postgresql, server, sizing, tuning
 
 
 def mlflow_workers(cpus: int, memory_mib: int) -> int:
@@ -142,6 +142,52 @@ def names_of_database(host: dict[str, Any], clients: list[dict[str, Any]]) -> li
     return sorted(set(found))
 
 
+def names_of_host(host: dict[str, Any]) -> list[str]:
+    """Names and addresses by which a host is called, those of its gateway first.
+
+    Args:
+        host: its variables.
+
+    Returns:
+        Each once. Not every address of the host: those of containers and tunnels come and go, and each change would restart servers.
+    """
+    facts = host.get("ansible_facts") or {}
+    own = [host.get("inventory_hostname"), host.get("ansible_host"), facts.get("hostname"), facts.get("default_ipv4", {}).get("address")]
+    given = host.get("gateway_server_names")
+    names = [*(given if isinstance(given, list) else []), *own, host.get("mlops_address")]
+    return list(dict.fromkeys(str(name) for name in names if name))
+
+
+def backend(host: dict[str, Any], local: bool) -> dict[str, Any]:
+    """Where a gateway finds an MLflow server.
+
+    Args:
+        host: the variables of the MLflow host.
+        local: whether the gateway is on the same host.
+
+    Returns:
+        ``address`` and ``port``.
+    """
+    given = host.get("mlflow_listen_address", "0.0.0.0" if local else "")
+    address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(given, given) if local else host_address(host)
+    return {"address": address, "port": int(host.get("mlflow_port", 5000))}
+
+
+def gateway_url(host: dict[str, Any]) -> str:
+    """The URL of the gateway on a host.
+
+    Args:
+        host: its variables. A certificate of the user's own is for the first of ``gateway_server_names``, one of the private CA also for the address.
+
+    Returns:
+        ``https://name:port`` without the port 443.
+    """
+    given = [name for name in ("gateway_certificate_file", "pki_certificate_file") if host.get(name)]
+    names = host.get("gateway_server_names")
+    name = str(names[0]) if given and names else host_address(host)
+    return server.origins([name], "https", int(host.get("gateway_https_port", 443)))[0]
+
+
 def object_store_url(host: dict[str, Any]) -> str:
     """The URL of the S3 gateway that the role object_store runs on a host.
 
@@ -154,6 +200,39 @@ def object_store_url(host: dict[str, Any]) -> str:
     address = host_address(host)
     scheme = "https" if str(host.get("object_store_tls", True)).lower() in ("true", "yes", "on", "1") else "http"
     return f"{scheme}://{f'[{address}]' if ':' in address else address}:{host.get('object_store_port') or 7480}"
+
+
+def site_firewall(host: dict[str, Any], hosts_of: dict[str, list[str]], clients: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    """See ``firewall.site_firewall``.
+
+    Args:
+        host: the host's variables.
+        hosts_of: the names of the hosts that run each service.
+        clients: the variables of each host that runs MLflow or the gateway.
+    """
+    addresses = {client["inventory_hostname"]: host_address(client) if client.get("mlops_address") or _addresses(client) else None for client in clients}
+    return firewall.site_firewall(host, hosts_of, addresses)
+
+
+def firewall_entries(topology: dict[str, list[Any]]) -> list[dict[str, Any]]:
+    """The entries of ``site_firewall``, as long as no address is missing in them: who waits for it would be shut out."""
+    if topology["unknown"]:
+        raise AnsibleFilterError(f"host_firewall: nobody has looked at {', '.join(topology['unknown'])}, so that its address is unknown; leave out --limit")
+    return topology["entries"]
+
+
+def firewall_rules(entries: list[dict[str, Any]], ssh_ports: list[Any], ssh_sources: list[str]) -> str:
+    """Rules for nft (see ``firewall.render``), SSH first.
+
+    Args:
+        entries: what else is let in.
+        ssh_ports: the ports of SSH.
+        ssh_sources: who may use them; empty for everybody.
+    """
+    try:
+        return firewall.render([firewall.ssh_entry(ssh_ports, ssh_sources), *entries])
+    except ValueError as error:
+        raise AnsibleFilterError(f"host_firewall: {error}") from error
 
 
 def client_hba(addresses: list[str], databases: list[str], users: list[str]) -> list[dict[str, Any]]:
@@ -298,15 +377,21 @@ class FilterModule:
         return {
             "allowed_hosts": server.allowed_hosts,
             "auth_ini": server.auth_ini,
+            "backend": backend,
             "client_hba": client_hba,
             "database_url": lambda target: postgresql.database_url(**target),
             "environment_file": server.environment_file,
+            "gateway_url": gateway_url,
+            "firewall_entries": firewall_entries,
+            "firewall_rules": firewall_rules,
             "host_address": host_address,
             "lines": lines,
             "mlflow_host_plan": mlflow_host_plan,
             "mlflow_workers": mlflow_workers,
             "names_of_database": names_of_database,
+            "names_of_host": names_of_host,
             "object_store_url": object_store_url,
+            "origins": server.origins,
             "postgresql_conf": postgresql.render_conf,
             "plan_document": plan_report.document,
             "plan_html": plan_report.html,
@@ -314,7 +399,9 @@ class FilterModule:
             "postgresql_hba": postgresql.render_hba,
             "postgresql_host_plan": postgresql_host_plan,
             "postgresql_plan": postgresql_plan,
+            "server_names": server.server_names,
             "site_connections": site_connections,
+            "site_firewall": site_firewall,
             "site_memory_share": site_memory_share,
             "site_workers": site_workers,
             "user_connections": postgresql.user_connections,

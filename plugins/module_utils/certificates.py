@@ -11,10 +11,12 @@ try:
     from cryptography import x509
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives import serialization
+    from cryptography.x509.oid import ExtendedKeyUsageOID
 
     if not hasattr(x509.Certificate, "not_valid_after_utc"):
         raise ImportError("older than 42: its times have no zone")
     CRYPTOGRAPHY_ERROR = None
+    PURPOSES = {"server": ExtendedKeyUsageOID.SERVER_AUTH, "client": ExtendedKeyUsageOID.CLIENT_AUTH}
 except ImportError as error:
     CRYPTOGRAPHY_ERROR = error
 
@@ -37,6 +39,15 @@ def is_for(certificate: x509.Certificate, name: str) -> bool:
     return any(each.lower() in wanted for each in names_of(certificate))
 
 
+def _purposes(certificate: x509.Certificate) -> set[str]:
+    """Return what a certificate may be used for; one that does not say may be used for both."""
+    try:
+        usages = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return set(PURPOSES)
+    return {purpose for purpose, usage in PURPOSES.items() if usage in usages or ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE in usages}
+
+
 def _signed(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     """Tell whether one certificate is signed by another."""
     try:
@@ -55,48 +66,53 @@ def _issued(certificate: x509.Certificate, others: list[x509.Certificate], ancho
     return any(_issued(issuer, left, anchors) for issuer in left if _signed(certificate, issuer))
 
 
-def problems(certificate: bytes, key: bytes, ca: bytes, names: list[str], now: datetime.datetime) -> dict[str, str]:
+def problems(files: dict[str, bytes], names: list[str], purposes: list[str], now: datetime.datetime) -> dict[str, str]:
     """Check the files of a certificate together.
 
     Args:
-        certificate: PEM, with the chain behind it.
-        key: PEM, without passphrase.
-        ca: PEM with the CAs that clients trust.
+        files: PEM by the names of their variables: the certificate with the chain behind it, its key without passphrase, and the CAs that clients
+            trust, where the inventory names them.
         names: by which clients of this site reach the host.
+        purposes: what the host uses it as, ``server`` or ``client``.
         now: with a time zone.
 
     Returns:
-        A sentence for each variable with something wrong (pki_certificate_file, pki_key_file, pki_ca_file).
+        A sentence for each variable with something wrong.
     """
+    certificate, key, ca = [*files, ""][:3]
     if CRYPTOGRAPHY_ERROR is not None:
-        return {"pki_certificate_file": "it cannot be checked without the Python package cryptography, 42 or newer, on the control node; install it there"}
+        return {certificate: "it cannot be checked without the Python package cryptography, 42 or newer, on the control node; install it there"}
     try:
-        chain = x509.load_pem_x509_certificates(certificate)
+        chain = x509.load_pem_x509_certificates(files[certificate])
     except ValueError:
-        return {"pki_certificate_file": "it is no certificate in PEM form; use one, with the chain behind it"}
+        return {certificate: "it is no certificate in PEM form; use one, with the chain behind it"}
     try:
-        private = serialization.load_pem_private_key(key, None)
+        private = serialization.load_pem_private_key(files[key], None)
     except (ValueError, TypeError):
-        return {"pki_key_file": "it is no private key in PEM form without a passphrase; use one"}
+        return {key: "it is no private key in PEM form without a passphrase; use one"}
     try:
-        roots = x509.load_pem_x509_certificates(ca)
+        roots = x509.load_pem_x509_certificates(files[ca]) if ca else []
     except ValueError:
-        return {"pki_ca_file": "it is no certificate in PEM form; use the one of the CA that clients must trust"}
+        return {ca: "it is no certificate in PEM form; use the one of the CA that clients must trust"}
     first, found = chain[0], {}
     form = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     if first.public_key().public_bytes(*form) != private.public_key().public_bytes(*form):
-        found["pki_key_file"] = "it does not belong to the certificate in pki_certificate_file; use the key that the certificate was made with"
+        found[key] = f"it does not belong to the certificate in {certificate}; use the key that the certificate was made with"
     missing = [name for name in names if not is_for(first, name)]
     if first.not_valid_after_utc < now:
-        found["pki_certificate_file"] = f"it expired on {first.not_valid_after_utc:%Y-%m-%d}; use a current one"
+        found[certificate] = f"it expired on {first.not_valid_after_utc:%Y-%m-%d}; use a current one"
     elif first.not_valid_before_utc > now:
-        found["pki_certificate_file"] = f"it is not valid before {first.not_valid_before_utc:%Y-%m-%d}; use one that is"
+        found[certificate] = f"it is not valid before {first.not_valid_before_utc:%Y-%m-%d}; use one that is"
     elif missing:
-        remedy = "use a certificate for that too, or set mlflow_database_host to one of its names"
-        found["pki_certificate_file"] = f"it is for {', '.join(names_of(first)) or 'no name'}, and MLflow reaches this host as {', '.join(missing)}; {remedy}"
+        remedy = "use a certificate for that too, or reach it by one of its names (mlflow_database_host, gateway_server_names)"
+        found[certificate] = f"it is for {', '.join(names_of(first)) or 'no name'}, and this host is reached as {', '.join(missing)}; {remedy}"
+    elif forbidden := [purpose for purpose in purposes if purpose not in _purposes(first)]:
+        found[certificate] = f"it may not be used as that of a TLS {forbidden[0]} (extendedKeyUsage), as this host does; use one that allows {forbidden[0]}Auth"
     others = chain[1:] + roots
+    if not ca:
+        return found
     if not _issued(first, others, roots):
-        found["pki_ca_file"] = "it did not sign the certificate in pki_certificate_file, nor the last one of the chain there; use the CA that did"
+        found[ca] = f"it did not sign the certificate in {certificate}, nor the last one of the chain there; use the CA that did"
     elif not _issued(first, others, [root for root in roots if _signed(root, root)]):
-        found["pki_ca_file"] = "it is not the root of the certificate in pki_certificate_file, where clients want the chain to end; add the CA above it"
+        found[ca] = f"it is not the root of the certificate in {certificate}, where clients want the chain to end; add the CA above it"
     return found

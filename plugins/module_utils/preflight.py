@@ -13,18 +13,17 @@ import re
 from typing import Any
 from urllib.parse import urlsplit
 
-from ansible_collections.mlops.mlflow.plugins.module_utils import guc, postgresql, sizing, tuning
+from ansible_collections.mlops.mlflow.plugins.module_utils import accounts, firewall, guc, postgresql, sizing, tuning
 
 TESTED = {("Debian", "12"), ("Debian", "13")}
 UNTESTED = {("Ubuntu", "22"), ("Ubuntu", "24")}
 ARCHITECTURES = ("x86_64", "aarch64")
 
 # MLflow with two workers beside a small PostgreSQL; a virtual environment, and the pip and uv that build it.
-MIN_MEMORY_MIB = {"mlflow": 1700, "postgresql": 900, "object_store": 2500}
-MIN_FREE_MIB = {"mlflow": 2500, "postgresql": 1000, "object_store": 2000}
+MIN_MEMORY_MIB = {"mlflow": 1700, "postgresql": 900, "object_store": 2500, "gateway": 100}
+MIN_FREE_MIB = {"mlflow": 2500, "postgresql": 1000, "object_store": 2000, "gateway": 700}
 MAX_CLOCK_SKEW_S = 60
 MIN_PYTHON = (3, 10)
-ADMIN_PASSWORD_LENGTH = 12
 
 # Environment variables of the server that follow from a variable of their own.
 OWN_VARIABLE = {
@@ -37,15 +36,19 @@ OWN_VARIABLE = {
     "MLFLOW_AUTH_ADMIN_USERNAME": "mlflow_admin_user",
     "MLFLOW_BACKEND_STORE_URI": "mlflow_database_*",
     "MLFLOW_CRYPTO_KEK_PASSPHRASE": "mlflow_kek_passphrase",
+    "MLFLOW_CRYPTO_KEK_VERSION": "mlflow_kek_passphrase",
     "MLFLOW_FLASK_SERVER_SECRET_KEY": "mlflow_flask_secret_key",
     "MLFLOW_HOST": "mlflow_listen_address",
     "MLFLOW_PORT": "mlflow_port",
     "MLFLOW_S3_ENDPOINT_URL": "mlflow_s3_endpoint_url",
     "MLFLOW_SERVER_ALLOWED_HOSTS": "mlflow_allowed_hosts",
+    "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": "mlflow_allowed_hosts",
     "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW": "mlflow_database_max_overflow",
     "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE": "mlflow_database_pool_size",
     "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": "mlflow_webhook_key",
     "MLFLOW_WORKERS": "mlflow_workers",
+    "MLOPS_GATEWAY_SECRET": "mlflow_gateway_secret",
+    "PYTHONPATH": "mlflow_auth",
 }
 
 # Settings of PostgreSQL that follow from another variable.
@@ -79,6 +82,7 @@ PLANNED_FROM = {
 
 # Variables that playbooks/site.yml fills from those of the role mlflow: what an inventory says would not count.
 MAPPED = {
+    "gateway_secret": "mlflow_gateway_secret",
     "artifact_store_destination": "mlflow_artifacts_destination",
     "artifact_store_endpoint_url": "mlflow_s3_endpoint_url",
     "artifact_store_region": "mlflow_s3_region",
@@ -97,7 +101,7 @@ MAPPED = {
     "mlflow_schema_secure_logging": "mlflow_secure_logging",
 }
 
-_SECRET = re.compile(r"password|secret|passphrase|_key$")
+_SECRET = re.compile(r"password|secret|passphrase|token|_key$")
 
 
 def problem(variable: str, value: Any, remedy: str) -> str:
@@ -190,8 +194,13 @@ def _number(values: dict[str, Any], name: str, low: float, high: float, what: st
 
 def _numbers(values: dict[str, Any]) -> list[str]:
     found = []
-    for name in ("mlflow_port", "postgresql_port", "object_store_port", "mlflow_database_port"):
+    for name in ("mlflow_port", "postgresql_port", "object_store_port", "mlflow_database_port", "gateway_https_port"):
         found += _number(values, name, 1, 65535, "a TCP port is a number from 1 to 65535")
+    found += _number(values, "gateway_http_port", 0, 65535, "a TCP port is a number from 1 to 65535; 0 is none")
+    for name in ("gateway_requests_per_second", "gateway_connections_per_address", "gateway_hsts_seconds"):
+        found += _number(values, name, 0, 10**9, "use a whole number; 0 is no limit, and no HSTS")
+    for name in ("gateway_max_body_mib", "gateway_request_burst", "gateway_timeout"):
+        found += _number(values, name, 1, 10**6, "use a whole number from 1 on")
     for name in ("mlflow_port", "postgresql_port"):
         if not found and int(values.get(name, 5000)) < 1024:
             found.append(problem(name, values[name], "the service runs without privileges; use a port from 1024 to 65535"))
@@ -247,6 +256,96 @@ def _user_passwords(values: dict[str, Any]) -> list[str]:
     return [f"postgresql_users[{index}]: {fault}" for index, user in about if (fault := postgresql.password_problem(user)) is not None]
 
 
+def _accounts(values: dict[str, Any]) -> list[str]:
+    users = values.get("mlflow_users", [])
+    if not isinstance(users, list):
+        return ["mlflow_users: its value is not shown; use a list of mappings, each with a name"]
+    if users and values.get("mlflow_auth") == "none":
+        return ["mlflow_users: with mlflow_auth none there are no users; set mlflow_auth to basic, or leave them out"]
+    if users and values.get("mlflow_auth") == "proxy":
+        return ["mlflow_users: with mlflow_auth proxy users are made when they sign in for the first time; leave them out"]
+    return accounts.user_problems(users, str(values.get("mlflow_admin_user", "admin")))
+
+
+def _firewall(values: dict[str, Any]) -> list[str]:
+    allowed, sources, ports = (values.get(f"host_firewall_{name}", []) for name in ("allow", "ssh_sources", "ssh_ports"))
+    found = []
+    if isinstance(allowed, list):
+        found += [problem(f"host_firewall_allow[{index}]", entry, fault) for index, entry in enumerate(allowed) if (fault := firewall.entry_problem(entry))]
+    else:
+        found.append(problem("host_firewall_allow", allowed, "use a list of entries such as {port: 9100, sources: [10.0.0.0/8]}"))
+    for name, given, read, what in (
+        ("host_firewall_ssh_sources", sources, firewall.read_network, "networks, or leave it out to let everybody try"),
+        ("host_firewall_ssh_ports", ports, firewall.read_ports, "ports"),
+    ):
+        if not isinstance(given, list):
+            found.append(problem(name, given, f"use a list of {what}"))
+            continue
+        for index, each in enumerate(given):
+            try:
+                read(each)
+            except ValueError as error:
+                found.append(problem(f"{name}[{index}]", each, str(error)))
+    return found + _number(values, "host_firewall_rollback_after", 30, 3600, "use a number of seconds from 30 to 3600, or leave it out")
+
+
+def _has_firewall(values: dict[str, Any]) -> bool:
+    return str(values.get("host_firewall")).lower() in ("true", "yes", "on", "1")
+
+
+def firewall_problems(values: dict[str, Any], report: dict[str, Any], unknown: list[str]) -> list[str]:
+    """Check what a firewall needs to know, and that it does not shut out who is asking for it.
+
+    Args:
+        values: the variables that the inventory sets.
+        report: what the module host_report saw.
+        unknown: hosts whose address the rules need and nobody knows.
+
+    Returns:
+        One line for each problem.
+    """
+    if not _has_firewall(values):
+        return []
+    found = []
+    if unknown:
+        remedy = "leave out --limit, or set mlops_address for that host"
+        found.append(f"host_firewall: nobody has looked at {', '.join(unknown)}, so that its address is unknown; {remedy}")
+    sources, connection = values.get("host_firewall_ssh_sources"), report["ssh_connection"].split()
+    if connection and isinstance(sources, list) and not firewall.admits(sources, connection[0]):
+        remedy = f"this controller comes from {connection[0]}, which it would shut out; add it, or leave the list out to let everybody try"
+        found.append(problem("host_firewall_ssh_sources", sources, remedy))
+    return found
+
+
+def firewall_notices(values: dict[str, Any], services: list[str], report: dict[str, Any], entries: list[dict[str, Any]]) -> list[str]:
+    """Say what a firewall will let in, and which of the ports that others reach now it will close.
+
+    Args:
+        values: the variables that the inventory sets.
+        services: what the host runs.
+        report: what the module host_report saw.
+        entries: what the topology opens.
+
+    Returns:
+        One line each.
+    """
+    if not _has_firewall(values) or _firewall(values):
+        return []
+    ssh = firewall.ssh_entry([*report["ssh_ports"], *values.get("host_firewall_ssh_ports", [])], values.get("host_firewall_ssh_sources", []))
+    allowed = values.get("host_firewall_allow", [])
+    opened = [ssh, *entries, *allowed]
+    found = [f"host_firewall opens {'; '.join(map(firewall.show, opened))}"]
+    closed = firewall.closed(report["listeners"], opened)
+    if closed:
+        found.append(f"host_firewall closes what else listens here: {', '.join(closed)}; name in host_firewall_allow what others must still reach")
+    if "object_store" in services and not firewall.is_open("tcp", firewall.port_of(values, "object_store_port"), allowed):
+        found.append(
+            "host_firewall lets only MLflow reach the object store: clients that load artifacts straight from it need its port and their networks "
+            "in host_firewall_allow, or MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD and _DOWNLOAD set to false"
+        )
+    return found
+
+
 def _without_options(entry: Any) -> Any:
     """Return an entry of pg_hba without its options, among which may be the password of an LDAP or RADIUS server."""
     return {key: value for key, value in entry.items() if key != "options"} if isinstance(entry, dict) else entry
@@ -259,6 +358,34 @@ def is_http_url(url: str) -> bool:
         return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
     except ValueError:
         return False
+
+
+def _gateway(values: dict[str, Any]) -> list[str]:
+    found = []
+    names = values.get("gateway_server_names")
+    for name in names if isinstance(names, list) else []:
+        if not is_name(str(name)):
+            found.append(problem("gateway_server_names", name, "use a host name or an IP address, without scheme, port, path or star"))
+    pair = ("gateway_certificate_file", "gateway_key_file")
+    given = [name for name in pair if values.get(name)]
+    if len(given) == 1:
+        missing = pair[1 - pair.index(given[0])]
+        found.append(f"{missing} is missing: a certificate needs its private key; set it, or leave out {given[0]} too")
+    if given and not names:
+        found.append("gateway_server_names is missing: say for which names clients have the certificate in gateway_certificate_file")
+    path = (values.get("mlflow_environment") or {}).get("MLFLOW_STATIC_PREFIX") if isinstance(values.get("mlflow_environment"), dict) else None
+    if path and not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", str(path)):
+        found.append(problem("mlflow_environment.MLFLOW_STATIC_PREFIX", path, "use a path that begins with a slash and does not end with one"))
+    return found
+
+
+def is_name(name: str) -> bool:
+    """Tell a host name or an IP address from something else."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return re.fullmatch(r"(?=.{1,253}$)(?!-)[A-Za-z0-9_-]{1,63}(\.(?!-)[A-Za-z0-9_-]{1,63})*", name) is not None
+    return True
 
 
 def _artifacts(values: dict[str, Any], planned: str) -> list[str]:
@@ -313,11 +440,24 @@ def _access(values: dict[str, Any]) -> list[str]:
     if re.fullmatch(r"\[.*\]", place):
         found.append(problem("mlflow_database_host", place, f"brackets belong into URLs; leave them out: {place[1:-1]}"))
     auth = values.get("mlflow_auth", "basic")
-    if auth not in ("basic", "none"):
-        found.append(problem("mlflow_auth", auth, "use basic or none"))
+    if auth not in ("basic", "proxy", "none"):
+        found.append(problem("mlflow_auth", auth, "use basic, proxy or none"))
+    url = str(values.get("gateway_auth_url") or "")
+    if auth == "proxy" and not url:
+        found.append("gateway_auth_url is missing: with mlflow_auth proxy the gateway asks there who somebody is; name the forward-auth service")
+    elif url and auth != "proxy":
+        found.append(problem("gateway_auth_url", url, "it is not asked unless mlflow_auth is proxy; set that too, or leave it out"))
+    elif url and not re.fullmatch(r"http://(127\.0\.0\.1|localhost|\[::1\])(:[0-9]+)?", url):
+        remedy = "who somebody is must not cross the network unchecked; run the service on the gateway's host, and use a URL such as http://127.0.0.1:4180"
+        found.append(problem("gateway_auth_url", url, remedy))
+    if "mlflow_gateway_secret" in values and not re.fullmatch("[A-Za-z0-9_-]{32,}", str(values["mlflow_gateway_secret"])):
+        found.append(problem("mlflow_gateway_secret", None, "use 32 or more letters, digits, _ and -, or leave it out to have one made"))
+    if auth == "basic" and "mlflow_admin_user" in values and (fault := accounts.name_problem(values["mlflow_admin_user"])):
+        found.append(problem("mlflow_admin_user", values["mlflow_admin_user"], fault))
     password = values.get("mlflow_admin_password")
-    if auth == "basic" and password is not None and len(str(password)) < ADMIN_PASSWORD_LENGTH:
-        found.append(problem("mlflow_admin_password", password, f"MLflow wants {ADMIN_PASSWORD_LENGTH} characters or more"))
+    fault = accounts.password_problem(password) if auth == "basic" and password is not None else None
+    if fault:
+        found.append(problem("mlflow_admin_password", password, fault))
     for name in sorted(set(MAPPED) & set(values)):
         found.append(f"{name}: its value is not shown; set {MAPPED[name]} instead, this one is filled from it")
     for name in ("sources_python_index_url", "sources_apt_proxy"):
@@ -397,26 +537,33 @@ def input_problems(values: dict[str, Any], known: dict[str, dict[str, Any]], pre
         + _settings(values)
         + _hba(values)
         + _users(values)
+        + _gateway(values)
+        + _firewall(values)
         + _artifacts(values, artifacts_destination)
         + _access(values)
+        + _accounts(values)
     )
     return found + _specified(values, known, found)
 
 
-def input_notices(values: dict[str, Any], services: list[str], artifacts_destination: str) -> list[str]:
+def input_notices(values: dict[str, Any], services: list[str], artifacts_destination: str, gateway: bool) -> list[str]:
     """Say what is allowed and still worth knowing.
 
     Args:
         values: the variables that the inventory sets.
         services: what the host runs: mlflow, postgresql, object_store.
         artifacts_destination: where artifacts will go.
+        gateway: whether the site has one.
 
     Returns:
         One line each.
     """
     if "mlflow" not in services:
         return []
-    found = ["MLflow answers plain HTTP: passwords cross the network readable until something in front of it speaks TLS"]
+    plain = "MLflow answers plain HTTP, and passwords cross the network readable: put a host into the group gateway, which speaks TLS"
+    found = [] if gateway else [plain]
+    if gateway and str(values.get("mlflow_listen_address")) in ("0.0.0.0", "::"):
+        found.append("mlflow_listen_address lets others go around the gateway, by plain HTTP where it is on the same host; leave it out")
     if artifacts_destination.startswith("/"):
         found.append(
             f"artifacts go to the folder {artifacts_destination} of this host, without a copy elsewhere: name an S3 endpoint in "
@@ -491,6 +638,8 @@ def _ports(ports: dict[str, dict[str, Any]], report: dict[str, Any]) -> list[str
     found = []
     for variable, wanted in ports.items():
         for listener in report["listeners"]:
+            if listener["protocol"] != "tcp":
+                continue
             # Where nothing can be seen (a container without SYS_PTRACE), a host that has been set up gets the benefit of the doubt. A program
             # without a unit is somebody's session.
             ours = listener["unit"].startswith(wanted["unit"]) if listener["unit"] or listener["program"] else report["installed"]

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 
@@ -30,6 +31,20 @@ def environment_file(variables: dict[str, Any]) -> str:
     return "".join(lines)
 
 
+def read_environment(path: str) -> dict[str, str]:
+    """Read a file that ``environment_file`` wrote: comments, and values in double quotes.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Names and values.
+    """
+    with open(path, encoding="utf-8", newline="") as file:
+        found = re.findall(r'^(\w+)="((?:[^"\\]|\\.)*)"$', file.read(), re.MULTILINE)
+    return {name: re.sub(r'\\([\\"`$])', r"\1", value) for name, value in found}
+
+
 def allowed_hosts(names: list[str], port: int) -> list[str]:
     """List the Host headers that MLflow accepts: it compares whole strings, so every name stands with and without its port.
 
@@ -44,13 +59,45 @@ def allowed_hosts(names: list[str], port: int) -> list[str]:
     for name in names:
         if not name:
             continue
-        host = f"[{name}]" if ":" in name and not name.startswith("[") and name.count(":") > 1 else name
+        host = _bracketed(name)
         # Clients write the name as they were told, or in lower case.
         for spelling in (host, host.lower()):
             for entry in (spelling, f"{spelling}:{port}"):
                 if entry not in result:
                     result.append(entry)
     return result
+
+
+def _bracketed(name: str) -> str:
+    """Put an IPv6 address into the brackets that it has in a URL."""
+    return f"[{name}]" if name.count(":") > 1 and not name.startswith("[") else name
+
+
+def server_names(names: list[str]) -> list[str]:
+    """Return names and addresses as nginx compares them with a Host header: in lower case, IPv6 addresses in brackets, each once.
+
+    Args:
+        names: host names and addresses; empty ones are dropped.
+
+    Returns:
+        The names in the order given.
+    """
+    return list(dict.fromkeys(_bracketed(name).lower() for name in names if name))
+
+
+def origins(names: list[str], scheme: str, port: int) -> list[str]:
+    """List the values of a browser's Origin header for pages that come from this server (RFC 6454: no port where it is the scheme's own).
+
+    Args:
+        names: host names and addresses; empty ones are dropped.
+        scheme: http or https.
+        port: TCP port.
+
+    Returns:
+        The origins in the order given, each once.
+    """
+    tail = "" if port == {"http": 80, "https": 443}[scheme] else f":{port}"
+    return [f"{scheme}://{name}{tail}" for name in server_names(names)]
 
 
 def auth_ini(options: dict[str, Any]) -> str:

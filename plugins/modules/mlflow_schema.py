@@ -80,6 +80,14 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+differs:
+  description: Whether tables or grants were not as the installed MLflow wants them. Check mode leaves it at that.
+  returned: always
+  type: bool
+moves:
+  description: Whether tables that were there had another revision.
+  returned: always
+  type: bool
 revisions:
   description: For each store, the revision found (empty for a database without tables) and the one that the installed MLflow wants.
   returned: always
@@ -364,7 +372,8 @@ def main() -> None:
         changed = changed or did
         revisions[database["store"]] = {"before": before, "after": after}
     diff = {side: "".join(f"{store}: {each[side]}\n" for store, each in revisions.items()) for side in ("before", "after")}
-    module.exit_json(changed=changed, revisions=revisions, diff=diff)
+    moves = any(each["before"] not in ("", each["after"]) for each in revisions.values())
+    module.exit_json(changed=changed, differs=changed, moves=moves, revisions=revisions, diff=diff)
 
 
 if __name__ == "__main__":

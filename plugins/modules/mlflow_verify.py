@@ -29,8 +29,15 @@ options:
     description: Its password.
     type: str
     default: ""
+  token:
+    description: Bearer token instead of user and password, for a server behind an identity provider.
+    type: str
+    default: ""
   ca_file:
     description: PEM file with the CA of the server and of the S3 endpoint; empty for the system's CAs.
+    type: path
+  server_ca_file:
+    description: PEM file with the CA of the server, where it is another one.
     type: path
   environment_file:
     description: The server's environment file, to look into the artifact store and to remove every row; only on the server's host.
@@ -75,7 +82,6 @@ table:
 """
 
 import os
-import re
 import tempfile
 import time
 import traceback
@@ -83,6 +89,7 @@ import uuid
 from contextlib import contextmanager
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.mlops.mlflow.plugins.module_utils.server import read_environment
 
 PAYLOAD = os.urandom(256 * 1024)
 
@@ -110,13 +117,6 @@ class Checks:
         return [f"{row['check']:<{width}}  {row['ms']:>6} ms  {row.get('failed', 'ok')}" for row in self.rows]
 
 
-def read_environment(path: str) -> dict[str, str]:
-    """Read a file that systemd reads as EnvironmentFile, as far as this collection writes it: comments, and values in double quotes."""
-    with open(path, encoding="utf-8", newline="") as file:
-        found = re.findall(r'^(\w+)="((?:[^"\\]|\\.)*)"$', file.read(), re.MULTILINE)
-    return {name: re.sub(r'\\([\\"`$])', r"\1", value) for name, value in found}
-
-
 def settings(module: AnsibleModule) -> dict[str, str]:
     """Return the client's environment variables."""
     p = module.params
@@ -129,8 +129,12 @@ def settings(module: AnsibleModule) -> dict[str, str]:
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
         "GIT_PYTHON_REFRESH": "quiet",
     }
-    if p["username"]:
+    if p["token"]:
+        result["MLFLOW_TRACKING_TOKEN"] = p["token"]
+    elif p["username"]:
         result.update(MLFLOW_TRACKING_USERNAME=p["username"], MLFLOW_TRACKING_PASSWORD=p["password"])
+    if p["server_ca_file"]:
+        result["MLFLOW_TRACKING_SERVER_CERT_PATH"] = p["server_ca_file"]
     if p["ca_file"]:
         # The first for the server and presigned URLs (requests), the second for boto3.
         result.update(REQUESTS_CA_BUNDLE=p["ca_file"], AWS_CA_BUNDLE=p["ca_file"])
@@ -251,7 +255,9 @@ def main() -> None:
             "tracking_uri": {"type": "str", "required": True},
             "username": {"type": "str", "default": ""},
             "password": {"type": "str", "default": "", "no_log": True},
+            "token": {"type": "str", "default": "", "no_log": True},
             "ca_file": {"type": "path"},
+            "server_ca_file": {"type": "path"},
             "environment_file": {"type": "path"},
             "multipart": {"type": "bool", "default": True},
         },

@@ -11,7 +11,8 @@ short_description: A systemd service that runs with its current files
 version_added: 0.1.0
 author: The mlops.mlflow maintainers (!UNKNOWN)
 description:
-  - Enables and starts a service, and restarts it only when one of its files is newer than its process.
+  - Enables and starts a service, restarts it only when one of its files is newer than its process, and reloads it when one of those that it
+    takes up by a reload is newer than its last reload.
   - A handler forgets what a run that was interrupted had still to restart; the age of the process does not.
 options:
   name:
@@ -23,6 +24,11 @@ options:
     type: list
     elements: path
     required: true
+  reload_files:
+    description: Files that a reload is enough for.
+    type: list
+    elements: path
+    default: []
 attributes:
   check_mode:
     support: full
@@ -56,13 +62,15 @@ import time
 from ansible.module_utils.basic import AnsibleModule
 
 
-def actions_for(state: dict[str, str], newest: float, started: float) -> list[str]:
+def actions_for(state: dict[str, str], newest: float, started: float, newest_reload: float = 0.0, loaded: float = 0.0) -> list[str]:
     """Decide what a service needs.
 
     Args:
         state: properties of the unit: ActiveState, UnitFileState, NeedDaemonReload.
         newest: when the newest of its files was written, in seconds since the epoch.
         started: when its process started, in the same unit; anything when it does not run.
+        newest_reload: when the newest of the files was written that a reload is enough for.
+        loaded: when it was reloaded or started last.
 
     Returns:
         Words of systemctl, in the order to run them.
@@ -77,7 +85,19 @@ def actions_for(state: dict[str, str], newest: float, started: float) -> list[st
     elif state.get("ActiveState") not in ("active", "reloading"):
         # Of a service that is about to start anyway, this waits for the end.
         actions.append("start")
+    elif newest_reload > loaded:
+        actions.append("reload")
     return actions
+
+
+def newest(paths: list[str]) -> float:
+    """Return when the newest of some files was written, in seconds since the epoch."""
+    return max((os.lstat(path).st_mtime for path in paths if os.path.lexists(path)), default=0.0)
+
+
+def wall_clock(monotonic: str | None) -> float:
+    """Return one of systemd's monotonic times, in microseconds, as seconds since the epoch."""
+    return time.time() - time.clock_gettime(time.CLOCK_MONOTONIC) + int(monotonic or 0) / 1e6
 
 
 def main() -> None:
@@ -86,20 +106,25 @@ def main() -> None:
         argument_spec={
             "name": {"type": "str", "required": True},
             "files": {"type": "list", "elements": "path", "required": True},
+            "reload_files": {"type": "list", "elements": "path", "default": []},
         },
         supports_check_mode=True,
     )
     name = module.params["name"]
-    properties = "LoadState,ActiveState,UnitFileState,NeedDaemonReload,ExecMainStartTimestampMonotonic"
+    properties = "LoadState,ActiveState,UnitFileState,NeedDaemonReload,ExecMainStartTimestampMonotonic,StateChangeTimestampMonotonic"
     dummy, stdout, dummy = module.run_command(["systemctl", "show", name, f"--property={properties}"], check_rc=True)
     state = dict(line.split("=", 1) for line in stdout.splitlines() if "=" in line)
-    newest = max((os.lstat(path).st_mtime for path in module.params["files"] if os.path.lexists(path)), default=0.0)
-    uptime = time.clock_gettime(time.CLOCK_MONOTONIC) - int(state.get("ExecMainStartTimestampMonotonic") or 0) / 1e6
-    actions = actions_for(state, newest, time.time() - uptime)
+    started = wall_clock(state.get("ExecMainStartTimestampMonotonic"))
+    # Of a service that runs, the last change of state is its start or its last reload.
+    loaded = wall_clock(state.get("StateChangeTimestampMonotonic"))
+    actions = actions_for(state, newest(module.params["files"]), started, newest(module.params["reload_files"]), loaded)
     for action in [] if module.check_mode else actions:
         command = ["systemctl", action] + ([] if action == "daemon-reload" else [name])
         rc, dummy, stderr = module.run_command(command)
         if rc != 0:
+            # A reload that failed changed the state too; the next run is to see that it is still to be done.
+            for path in [path for path in module.params["reload_files"] if action == "reload" and os.path.exists(path)][:1]:
+                os.utime(path)
             dummy, log, dummy = module.run_command(["journalctl", "--unit", name, "--lines", "20", "--no-pager", "--output", "cat"])
             module.fail_json(msg=f"{' '.join(command)} failed: {stderr.strip()}", rc=rc, journal=log.splitlines())
     module.exit_json(changed=bool(actions), actions=actions)

@@ -1,6 +1,6 @@
 """Clients that all log at once: prints how often the server gave which answer, as JSON.
 
-usage: load.py URL < CREDENTIALS, which are two lines, user and password
+usage: load.py URL CA_FILE < CREDENTIALS, which are two lines, user and password
 """
 
 from __future__ import annotations
@@ -21,10 +21,15 @@ def post(session: requests.Session, url: str, body: dict) -> requests.Response:
     return session.post(f"{url}/api/2.0/mlflow/{body.pop('path')}", json=body, timeout=900)
 
 
-def client(url: str, credentials: tuple[str, str], experiment: str, gate: threading.Barrier, answers: list[int | str]) -> None:
-    """Make a run, wait for the others, and log."""
+def new_session(credentials: tuple[str, str], ca_file: str) -> requests.Session:
+    """A session that trusts one CA, and nothing of the environment."""
     session = requests.Session()
-    session.auth, session.trust_env = credentials, False
+    session.auth, session.trust_env, session.verify = credentials, False, ca_file
+    return session
+
+
+def client(session: requests.Session, url: str, experiment: str, gate: threading.Barrier, answers: list[int | str]) -> None:
+    """Make a run, wait for the others, and log."""
     reply = post(session, url, {"path": "runs/create", "experiment_id": experiment})
     answers.append(reply.status_code)
     gate.wait()
@@ -39,14 +44,14 @@ def client(url: str, credentials: tuple[str, str], experiment: str, gate: thread
 
 def main() -> None:
     """Run them all."""
-    url = sys.argv[1]
+    url, ca_file = sys.argv[1:]
     user, password = sys.stdin.read().splitlines()
-    session = requests.Session()
-    session.auth, session.trust_env = (user, password), False
+    session = new_session((user, password), ca_file)
     experiment = post(session, url, {"path": "experiments/create", "name": f"load {time.time()}"}).json()["experiment_id"]
     answers: list[int | str] = []
+    sessions = [new_session((user, password), ca_file) for dummy in range(CLIENTS)]
     gate = threading.Barrier(CLIENTS)
-    threads = [threading.Thread(target=client, args=(url, (user, password), experiment, gate, answers)) for dummy in range(CLIENTS)]
+    threads = [threading.Thread(target=client, args=(each, url, experiment, gate, answers)) for each in sessions]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -4,23 +4,35 @@ from __future__ import annotations
 
 import base64
 import json
+import ssl
 import urllib.error
 import urllib.request
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 
+def opener(site: dict[str, Any], *handlers: urllib.request.BaseHandler) -> urllib.request.OpenerDirector:
+    """What opens URLs of the site: it trusts the site's CA alone, and no proxy is in between."""
+    context = ssl.create_default_context(cafile=site["ca_file"])
+    return urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context), *handlers)
+
+
+def basic(user: str, password: str) -> str:
+    """The header of basic authentication."""
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
 def answer(site: dict[str, Any], path: str, host: str = "", password: str | None = "") -> tuple[int, str]:
     """Ask the server over the network; ``password`` None is no login at all, empty is the administrator's own."""
-    request = urllib.request.Request(f"http://{site['mlflow']}:5000{path}")
+    request = urllib.request.Request(f"{site['url']}{path}")
     if host:
         request.add_header("Host", host)
     if password is not None:
-        token = base64.b64encode(f"admin:{password or site['admin_password']}".encode()).decode()
-        request.add_header("Authorization", f"Basic {token}")
+        request.add_header("Authorization", basic("admin", password or site["admin_password"]))
     try:
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30) as reply:
+        with opener(site).open(request, timeout=30) as reply:
             return reply.status, reply.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -44,7 +56,7 @@ def test_wants_a_password(site: dict[str, Any], password: str | None) -> None:
 def test_knows_its_names_and_no_others(site: dict[str, Any]) -> None:
     """A browser that was sent here under a foreign name gets nothing."""
     assert answer(site, EXPERIMENT, host=site["name"])[0] == 200
-    assert answer(site, EXPERIMENT, host=site["name"].lower() + ":5000")[0] == 200
+    assert answer(site, EXPERIMENT, host=f"{site['name'].lower()}:{urlsplit(site['url']).port or 443}")[0] == 200
     assert answer(site, EXPERIMENT, host="evil.example.org")[0] == 403
 
 
@@ -87,7 +99,7 @@ def test_files_are_closed(mlflow: Any, path: str, owner: str, group: str, mode: 
     assert (file.user, file.group, file.mode) == (owner, group, mode)
 
 
-@pytest.mark.parametrize("service", ["mlflow", "postgresql", "object_store"])
+@pytest.mark.parametrize("service", ["mlflow", "postgresql", "object_store", "gateway"])
 class TestSecrets:
     """The secrets, as they are, in a URL and in base64, are where they must be and nowhere else."""
 

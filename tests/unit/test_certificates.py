@@ -11,7 +11,7 @@ from ansible_collections.mlops.mlflow.plugins.module_utils import certificates
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,7 +24,13 @@ class Made:
     """A certificate with its key, signed by another one or by itself."""
 
     def __init__(
-        self, name: str, issuer: Made | None = None, names: list[str] | None = None, days: tuple[int, int] = (-1, 30), key: Any = None
+        self,
+        name: str,
+        issuer: Made | None = None,
+        names: list[str] | None = None,
+        days: tuple[int, int] = (-1, 30),
+        key: Any = None,
+        usages: tuple[x509.ObjectIdentifier, ...] = (),
     ) -> None:
         self.key: Any = key or ec.generate_private_key(ec.SECP256R1())
         self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
@@ -42,6 +48,8 @@ class Made:
             builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         elif names:
             builder = builder.add_extension(x509.SubjectAlternativeName(list(map(general_name, names))), critical=False)
+        if usages:
+            builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
         digest = None if isinstance(self.issuer.key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
         self.certificate = builder.sign(self.issuer.key, digest)
 
@@ -76,10 +84,16 @@ LOWEST = Made("lowest", LOWER, NAMES)
 
 
 def found(
-    certificate: bytes = HOST.pem, key: bytes = HOST.key_pem(), ca: bytes = ROOT.pem, names: list[str] | None = None, now: datetime.datetime = NOW
+    certificate: bytes = HOST.pem,
+    key: bytes = HOST.key_pem(),
+    ca: bytes = ROOT.pem,
+    names: list[str] | None = None,
+    purposes: tuple[str, ...] = ("server", "client"),
+    now: datetime.datetime = NOW,
 ) -> dict[str, str]:
     """Return what is wrong; without arguments there is nothing."""
-    return certificates.problems(certificate, key, ca, NAMES if names is None else names, now)
+    files = {"pki_certificate_file": certificate, "pki_key_file": key, "pki_ca_file": ca}
+    return certificates.problems(files, NAMES if names is None else names, list(purposes), now)
 
 
 @pytest.mark.parametrize(
@@ -159,8 +173,8 @@ CUT = b"\n".join(HOST.pem.splitlines()[:4] + HOST.pem.splitlines()[-1:]) + b"\n"
         (
             {"names": ["db.example.org", "10.0.0.8", "mlflow"]},
             "pki_certificate_file",
-            "it is for db.example.org, 10.0.0.7, and MLflow reaches this host as 10.0.0.8, mlflow; use a certificate for that too, or set "
-            "mlflow_database_host to one of its names",
+            "it is for db.example.org, 10.0.0.7, and this host is reached as 10.0.0.8, mlflow; use a certificate for that too, or reach "
+            "it by one of its names (mlflow_database_host, gateway_server_names)",
         ),
     ],
 )
@@ -179,7 +193,7 @@ def test_independent_problems_are_told_together() -> None:
 def test_a_certificate_without_names() -> None:
     """Clients stopped to read the common name."""
     bare = Made("db.example.org", ROOT, [])
-    assert found(bare.pem, bare.key_pem())["pki_certificate_file"].startswith("it is for no name, and MLflow reaches this host as db.example.org, 10.0.0.7;")
+    assert found(bare.pem, bare.key_pem())["pki_certificate_file"].startswith("it is for no name, and this host is reached as db.example.org, 10.0.0.7;")
     assert found(bare.pem, bare.key_pem(), names=[]) == {}
 
 
@@ -208,6 +222,29 @@ def test_a_certificate_without_names() -> None:
 def test_names_as_clients_compare_them(has: str, name: str, expected: bool) -> None:
     """In any case and spelling; a star is one whole label, the first, of a name."""
     assert certificates.is_for(Made("x", ROOT, [has]).certificate, name) is expected
+
+
+SERVER, CLIENT, ANY = ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE
+
+
+@pytest.mark.parametrize(
+    ("usages", "purposes", "forbidden"),
+    [
+        ((), ("server", "client"), ""),
+        ((SERVER, CLIENT), ("server", "client"), ""),
+        ((ANY,), ("server", "client"), ""),
+        ((SERVER,), ("server",), ""),
+        ((SERVER,), ("server", "client"), "client"),
+        ((CLIENT,), ("server",), "server"),
+        ((ExtendedKeyUsageOID.CODE_SIGNING,), ("server", "client"), "server"),
+    ],
+)
+def test_what_a_certificate_may_be_used_for(usages: tuple[x509.ObjectIdentifier, ...], purposes: tuple[str, ...], forbidden: str) -> None:
+    """Many public CAs sign for servers only, and the other side of mutual TLS refuses that."""
+    made = Made("db", ROOT, NAMES, usages=usages)
+    lines = found(made.pem, made.key_pem(), purposes=purposes)
+    sentence = f"it may not be used as that of a TLS {forbidden} (extendedKeyUsage), as this host does; use one that allows {forbidden}Auth"
+    assert lines == ({"pki_certificate_file": sentence} if forbidden else {})
 
 
 @given(certificate=st.binary(), key=st.binary(), ca=st.binary())

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.mlops.mlflow.plugins.module_utils import server
+from ansible_collections.mlops.mlflow.plugins.module_utils import server, sockets
 from ansible_collections.mlops.mlflow.plugins.modules import host_report, mlflow_schema, mlflow_verify
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,7 +40,7 @@ VALUES = st.text(st.one_of(st.characters(codec="utf-8", exclude_characters="\0")
 )
 def test_the_unit_of_a_process(cgroup: str, unit: str) -> None:
     """The innermost service, by both versions of cgroups."""
-    assert host_report.unit_of(cgroup) == unit
+    assert sockets.unit_of(cgroup) == unit
 
 
 @pytest.mark.parametrize(("family", "address"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
@@ -54,18 +54,56 @@ def test_a_listening_socket_is_seen(family: int, address: str) -> None:
         listening.listen()
         client.connect(listening.getsockname())
         port, other = listening.getsockname()[1], client.getsockname()[1]
-        found = {each["port"]: each for each in host_report.listeners()}
+        found = {each["port"]: each for each in sockets.listeners()}
         program = Path("/proc/self/comm").read_text(encoding="utf-8").strip()
-        assert found[port] == {"port": port, "user": pwd.getpwuid(os.getuid()).pw_name, "unit": found[port]["unit"], "program": program}
+        assert found[port] == {
+            "protocol": "tcp",
+            "address": address,
+            "port": port,
+            "user": pwd.getpwuid(os.getuid()).pw_name,
+            "unit": found[port]["unit"],
+            "program": program,
+        }
         assert other not in found
-    assert port not in {each["port"] for each in host_report.listeners()}
+    assert port not in {each["port"] for each in sockets.listeners()}
+
+
+def test_a_udp_socket_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that waits on a port of its own; not one that waits for an answer, nor one that has its peer."""
+    with socket.socket(type=socket.SOCK_DGRAM) as waiting, socket.socket(type=socket.SOCK_DGRAM) as client:
+        waiting.bind(("127.0.0.1", 0))
+        client.connect(waiting.getsockname())
+        port, other = waiting.getsockname()[1], client.getsockname()[1]
+        monkeypatch.setattr(sockets, "PORT_RANGE", "/nowhere")
+        assert ("udp", port) not in {(each["protocol"], each["port"]) for each in sockets.listeners()}
+        real = sockets.text
+        monkeypatch.setattr(sockets, "text", lambda path: "65000\t65001" if path == "/nowhere" else real(path))
+        seen = {(each["protocol"], each["port"]) for each in sockets.listeners()}
+        assert ("udp", port) in seen and ("udp", other) not in seen
+
+
+@pytest.mark.skipif(sys.byteorder != "little", reason="the examples are from a little-endian machine")
+@pytest.mark.parametrize(
+    ("digits", "address"),
+    [
+        ("0100007F", "127.0.0.1"),
+        ("00000000", "0.0.0.0"),
+        ("00000000000000000000000000000000", "::"),
+        ("00000000000000000000000001000000", "::1"),
+        ("0000000000000000FFFF00000100007F", "127.0.0.1"),
+        ("B80D0120000000000000000001000000", "2001:db8::1"),
+    ],
+)
+def test_addresses_of_the_kernel(digits: str, address: str) -> None:
+    """Both versions of IP; an IPv4 address in a socket of IPv6 is one."""
+    assert sockets.address_of(digits) == address
 
 
 def test_what_cannot_be_read_is_empty(tmp_path: Path) -> None:
     """A process that has gone, and a user that the host does not know."""
-    assert host_report.text(str(tmp_path / "gone")) == ""
-    assert host_report.user_name(os.getuid()) == pwd.getpwuid(os.getuid()).pw_name
-    assert host_report.user_name(3_999_999_999) == "3999999999"
+    assert sockets.text(str(tmp_path / "gone")) == ""
+    assert sockets.user_name(os.getuid()) == pwd.getpwuid(os.getuid()).pw_name
+    assert sockets.user_name(3_999_999_999) == "3999999999"
 
 
 def test_what_mlflow_is_configured_with(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,14 +208,14 @@ def test_the_table_of_checks() -> None:
 
 def test_the_clients_settings() -> None:
     """Credentials and CA only where there are some: an empty user would be sent, an empty CA file would not be found."""
-    params = {"tracking_uri": "http://h:5000", "username": "", "password": "", "ca_file": "", "multipart": False}
+    params = {"tracking_uri": "http://h:5000", "token": "", "username": "", "password": "", "ca_file": "", "server_ca_file": "", "multipart": False}
     bare = mlflow_verify.settings(types.SimpleNamespace(params=params))
     assert bare["MLFLOW_TRACKING_URI"] == "http://h:5000" and bare["MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD"] == "false"
-    assert not {"MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE"} & set(bare)
-    params |= {"username": "admin", "password": PASSWORD, "ca_file": "/ca.pem"}
+    assert not {"MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE", "MLFLOW_TRACKING_SERVER_CERT_PATH"} & set(bare)
+    params |= {"username": "admin", "password": PASSWORD, "ca_file": "/ca.pem", "server_ca_file": "/other.pem"}
     full = mlflow_verify.settings(types.SimpleNamespace(params=params))
     assert (full["MLFLOW_TRACKING_USERNAME"], full["MLFLOW_TRACKING_PASSWORD"]) == ("admin", PASSWORD)
-    assert full["REQUESTS_CA_BUNDLE"] == full["AWS_CA_BUNDLE"] == "/ca.pem"
+    assert full["REQUESTS_CA_BUNDLE"] == full["AWS_CA_BUNDLE"] == "/ca.pem" and full["MLFLOW_TRACKING_SERVER_CERT_PATH"] == "/other.pem"
 
 
 def test_the_newest_revision_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,12 +51,13 @@ def facts(**changes: Any) -> dict[str, Any]:
 def report(**changes: Any) -> dict[str, Any]:
     """Return what host_report says about such a host."""
     seen = {"listeners": [], "unresolved": [], "free_mib": 40000, "installed": False, "clock_skew": 0.0, "clusters": [], "foreign_unit": False}
+    seen |= {"ssh_connection": "10.0.0.1 40000 10.0.0.7 22", "ssh_ports": [22]}
     return seen | {"database_disk": {"size_mib": 100_000, "kind": "ssd"}, "mlflow": {}} | changes
 
 
-def listener(port: int, unit: str = "", program: str = "", user: str = "root") -> dict[str, Any]:
+def listener(port: int, unit: str = "", program: str = "", user: str = "root", protocol: str = "tcp", address: str = "0.0.0.0") -> dict[str, Any]:
     """Return one listening socket."""
-    return {"port": port, "unit": unit, "program": program, "user": user}
+    return {"port": port, "unit": unit, "program": program, "user": user, "protocol": protocol, "address": address}
 
 
 def need(total: int = 256, workers: int = 2, unknown: list[str] | None = None, elsewhere: bool = False) -> dict[str, Any]:
@@ -173,8 +174,19 @@ def host(
         ),
         ({"postgresql_version": 9.6}, "postgresql_version = 9.6: use a major version, 14 or newer, such as 17"),
         ({"postgresql_version": "17.2"}, "postgresql_version = '17.2': use a major version, 14 or newer, such as 17"),
-        ({"mlflow_auth": "ldap"}, "mlflow_auth = 'ldap': use basic or none"),
+        ({"mlflow_auth": "ldap"}, "mlflow_auth = 'ldap': use basic, proxy or none"),
         ({"mlflow_admin_password": "short"}, "mlflow_admin_password = (not shown): MLflow wants 12 characters or more"),
+        (
+            {"mlflow_admin_password": "password1234"},
+            "mlflow_admin_password = (not shown): that one stood in older releases of MLflow, so that everybody knows it; use another",
+        ),
+        ({"mlflow_users": {"alice": "x"}}, "mlflow_users: its value is not shown; use a list of mappings, each with a name"),
+        ({"mlflow_users": [{"name": "a"}, {"name": "b", "experiments": {"x": "WRITE"}}]}, "mlflow_users[1]: 'b': experiments.x: the permission 'WRITE' is "),
+        ({"mlflow_users": [{"name": "boss"}], "mlflow_admin_user": "boss"}, "mlflow_users[0]: 'boss' is the administrator of mlflow_admin_user, with "),
+        (
+            {"mlflow_users": [{"name": "a"}], "mlflow_auth": "none"},
+            "mlflow_users: with mlflow_auth none there are no users; set mlflow_auth to basic, or leave them out",
+        ),
         ({"mlflow_allowed_hosts": "a.example.org"}, "mlflow_allowed_hosts = 'a.example.org': use a list"),
         ({"postgresql_listen_addresses": "*"}, "postgresql_listen_addresses = '*': use a list"),
         ({"postgresql_users": {"x": "y"}}, "postgresql_users: its value is not shown; use a list of mappings, each with a name"),
@@ -218,6 +230,7 @@ def test_valid_input_gives_no_problem(tmp_path: Path) -> None:
             mlflow_workers=4,
             mlflow_auth="basic",
             mlflow_admin_password="p@s:s/w%o'r x",
+            mlflow_users=[{"name": "alice", "experiments": {"churn": "EDIT"}}, {"name": "bob", "state": "absent"}],
             mlflow_allowed_hosts=["mlflow.example.org"],
             mlflow_database_host="db.example.org",
             mlflow_database_port=5432,
@@ -242,6 +255,11 @@ def test_valid_input_gives_no_problem(tmp_path: Path) -> None:
             postgresql_disk_kind="hdd",
             postgresql_disk_size="100GB",
             postgresql_settings={"maintenance_work_mem": "1GB", "jit": True, "max_wal_size": None},
+            host_firewall="yes",
+            host_firewall_allow=[{"port": 9100}, {"port": ["80", 443], "sources": ["10.0.0.0/8", "fd00::1"], "comment": "web"}],
+            host_firewall_ssh_sources=["10.0.0.0/8"],
+            host_firewall_ssh_ports=["2222"],
+            host_firewall_rollback_after="60",
         )
         == []
     )
@@ -279,10 +297,11 @@ def test_secrets_inside_other_values_are_never_shown(value: str) -> None:
     """Passwords of roles, options of pg_hba (an LDAP password), environment variables."""
     lines = inputs(
         postgresql_users=[{"password": value}],
+        mlflow_users=[{"password": value}],
         postgresql_hba=[{"address": "nonsense", "method": "ldap", "options": f"ldapbindpasswd={value}"}],
         mlflow_environment=[f"KEY={value}"],
     )
-    assert len(lines) == 3
+    assert len(lines) == 4
     assert value not in "".join(lines)
 
 
@@ -385,6 +404,7 @@ def test_what_a_host_has_running(seen: dict[str, Any], line: str) -> None:
         {"clock_skew": 59},
         {"listeners": [listener(5000, "mlflow.service"), listener(5432, "postgresql@17-main.service"), listener(22, "ssh.service")]},
         {"listeners": [listener(5000), listener(5432, user="postgres")], "installed": True},
+        {"listeners": [listener(5000, "syslog.service", protocol="udp")]},
         {"free_mib": 10, "installed": True},
     ],
 )
@@ -475,15 +495,15 @@ def test_certificates_are_read_from_the_controller(tmp_path: Path) -> None:
     """A line for each file with something wrong: with the variable, the name of the file, and the remedy."""
     check = FILTERS["certificate_problems"]
     variables = write_certificate(tmp_path, ["db.example.org"])
-    assert inputs(**variables) == check(variables, ["db.example.org"]) == check(variables, []) == []
-    assert check(variables, ["10.0.0.7"]) == [
-        "pki_certificate_file = 'pki_certificate_file.pem': it is for db.example.org, and MLflow reaches this host as 10.0.0.7; use a certificate "
-        "for that too, or set mlflow_database_host to one of its names"
+    assert inputs(**variables) == check(variables, ["db.example.org"], ["server"]) == check(variables, [], ["server"]) == []
+    assert check(variables, ["10.0.0.7"], ["server"]) == [
+        "pki_certificate_file = 'pki_certificate_file.pem': it is for db.example.org, and this host is reached as 10.0.0.7; use a certificate "
+        "for that too, or reach it by one of its names (mlflow_database_host, gateway_server_names)"
     ]
-    (expired,) = check(write_certificate(tmp_path, ["db.example.org"], -1), ["db.example.org"])
+    (expired,) = check(write_certificate(tmp_path, ["db.example.org"], -1), ["db.example.org"], ["server"])
     assert expired.startswith("pki_certificate_file = 'pki_certificate_file.pem': it expired on ")
     Path(variables["pki_key_file"]).write_text("no key", encoding="utf-8")
-    (garbage,) = check(variables, ["db.example.org"])
+    (garbage,) = check(variables, ["db.example.org"], ["server"])
     assert "no key" not in garbage and garbage.endswith(": it is no private key in PEM form without a passphrase; use one")
 
 
@@ -491,7 +511,7 @@ def test_an_encrypted_key_is_left_to_ansible(tmp_path: Path) -> None:
     """The role pki has it decrypted, and checks it then; as it stands, it would be no key."""
     variables = write_certificate(tmp_path, ["db.example.org"])
     Path(variables["pki_key_file"]).write_text("$ANSIBLE_VAULT;1.1;AES256\n3061\n", encoding="utf-8")
-    assert FILTERS["certificate_problems"](variables, ["db.example.org"]) == []
+    assert FILTERS["certificate_problems"](variables, ["db.example.org"], ["server"]) == []
 
 
 @pytest.mark.parametrize(
@@ -515,9 +535,9 @@ def test_certificates_that_are_not_there_have_a_line_already(tmp_path: Path) -> 
     variables = write_certificate(tmp_path, ["db.example.org"])
     Path(variables["pki_ca_file"]).unlink()
     (line,) = inputs(**variables)
-    assert line.startswith("pki_ca_file = ") and FILTERS["certificate_problems"](variables, ["x"]) == []
-    assert FILTERS["certificate_problems"]({}, ["x"]) == []
-    assert FILTERS["certificate_problems"]({"pki_certificate_file": ["x"], "pki_key_file": "", "pki_ca_file": None}, ["x"]) == []
+    assert line.startswith("pki_ca_file = ") and FILTERS["certificate_problems"](variables, ["x"], ["server"]) == []
+    assert FILTERS["certificate_problems"]({}, ["x"], ["server"]) == []
+    assert FILTERS["certificate_problems"]({"pki_certificate_file": ["x"], "pki_key_file": "", "pki_ca_file": None}, ["x"], ["server"]) == []
 
 
 def test_the_text_of_a_file(tmp_path: Path) -> None:

@@ -36,6 +36,21 @@ def test_actions(state: dict[str, str], newest: float, actions: list[str]) -> No
     assert actions_for(STEADY | state, newest, START) == actions
 
 
+@pytest.mark.parametrize(
+    ("state", "newest", "newest_reload", "actions"),
+    [
+        ({}, START - 60, START + 60, []),
+        ({}, START - 60, START + 61, ["reload"]),
+        ({"NeedDaemonReload": "yes"}, START - 60, START + 61, ["daemon-reload", "reload"]),
+        ({}, START + 1, START + 61, ["restart"]),
+        ({"ActiveState": "inactive"}, START - 60, START + 61, ["start"]),
+    ],
+)
+def test_a_reload_is_enough(state: dict[str, str], newest: float, newest_reload: float, actions: list[str]) -> None:
+    """Of a service that started a minute before its last reload; a start or a restart reads everything anyway."""
+    assert actions_for(STEADY | state, newest, START, newest_reload, START + 60) == actions
+
+
 def test_a_unit_that_was_just_written_on_a_host_that_never_saw_it() -> None:
     """The first run: systemctl show knows nothing, and the process never started."""
     assert actions_for({}, START, 0.0) == ["enable", "start"]

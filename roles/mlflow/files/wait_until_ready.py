@@ -2,14 +2,20 @@
 """Waits until the MLflow server of this unit answers a request that reaches its database.
 
 Runs as ExecStartPost, with the server's environment. /health is no help: it is 200 with the database down.
+
+usage: wait_until_ready.py [CERTIFICATE KEY], the two for a server that speaks TLS and wants to see one
 """
 
 import base64
 import os
+import ssl
 import sys
 import time
 import urllib.error
 import urllib.request
+
+
+CERTIFICATE = sys.argv[1:]
 
 
 def request():
@@ -18,9 +24,11 @@ def request():
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     host = f"[{host}]" if ":" in host else host
     prefix = os.environ.get("MLFLOW_STATIC_PREFIX", "")
-    url = f"http://{host}:{os.environ['MLFLOW_PORT']}{prefix}/api/2.0/mlflow/experiments/get?experiment_id=0"
+    url = f"{'https' if CERTIFICATE else 'http'}://{host}:{os.environ['MLFLOW_PORT']}{prefix}/api/2.0/mlflow/experiments/get?experiment_id=0"
     headers = {}
-    if "MLFLOW_AUTH_ADMIN_PASSWORD" in os.environ:
+    if "MLOPS_GATEWAY_SECRET" in os.environ:
+        headers = {"X-Forwarded-User": os.environ["MLFLOW_AUTH_ADMIN_USERNAME"], "X-Gateway-Secret": os.environ["MLOPS_GATEWAY_SECRET"]}
+    elif "MLFLOW_AUTH_ADMIN_PASSWORD" in os.environ:
         credentials = f"{os.environ['MLFLOW_AUTH_ADMIN_USERNAME']}:{os.environ['MLFLOW_AUTH_ADMIN_PASSWORD']}"
         headers["Authorization"] = "Basic " + base64.b64encode(credentials.encode()).decode()
     return urllib.request.Request(url, headers=headers)
@@ -29,7 +37,14 @@ def request():
 def ready():
     """Tell whether the server answered from its database."""
     # Environment proxies are for the way out, not for this host.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    handlers = [urllib.request.ProxyHandler({})]
+    if CERTIFICATE:
+        # Nobody else has this address, and a certificate of the user's own need not have it.
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context.load_cert_chain(*CERTIFICATE)
+        handlers.append(urllib.request.HTTPSHandler(context=context))
+    opener = urllib.request.build_opener(*handlers)
     try:
         with opener.open(request(), timeout=10):
             return True
