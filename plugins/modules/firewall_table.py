@@ -154,7 +154,8 @@ class Table:
             fault = self.load(text(BEFORE))
             if fault:
                 self.module.fail_json(msg=f"The rules from before the last trial cannot be loaded: {fault}")
-        shutil.rmtree(TRIAL, ignore_errors=True)
+        if os.path.exists(TRIAL):
+            shutil.rmtree(TRIAL)
 
 
 def tried(table: Table) -> None:
@@ -226,8 +227,8 @@ def absent(table: Table) -> None:
             fault = table.load(EMPTY)
             if fault:
                 module.fail_json(msg=f"The table inet mlops cannot be removed: {fault}")
-        for folder in folders:
-            shutil.rmtree(folder, ignore_errors=True)
+        for folder in filter(os.path.exists, folders):
+            shutil.rmtree(folder)
     module.exit_json(changed=bool(removed), removed=removed)
 
 

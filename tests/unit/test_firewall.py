@@ -647,3 +647,18 @@ def test_everything_goes(host: Host) -> None:
     assert (host.kernel, host.timer, unit.exists()) == ("", False, False)
     assert not any(Path(path).parent.exists() for path in (firewall_table.RULES, firewall_table.LISTING, firewall_table.BEFORE))
     assert run(host, "absent").result == {"changed": False, "removed": []}
+
+
+def test_files_that_cannot_be_removed_are_not_passed_over(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rules that stay would be those of the next boot."""
+
+    def unlink(*_path: Any, **_where: Any) -> None:
+        raise PermissionError("read-only")
+
+    settled(host, "old")
+    with monkeypatch.context() as broken:
+        broken.setattr(firewall_table.os, "unlink", unlink)
+        host.params = {"state": "absent"}
+        with pytest.raises(PermissionError):
+            firewall_table.absent(firewall_table.Table(host))
+    assert run(host, "absent").result["changed"]
