@@ -163,7 +163,13 @@ def is_address(name: str) -> bool:
 
 
 def host_problems(
-    host: dict[str, Any], services: list[str], report: dict[str, Any], connections: dict[str, Any], memory_share: float = 1.0, artifacts_destination: str = ""
+    host: dict[str, Any],
+    services: list[str],
+    report: dict[str, Any],
+    connections: dict[str, Any],
+    memory_share: float = 1.0,
+    artifacts_destination: str = "",
+    upgrades: bool = False,
 ) -> list[str]:
     """See ``preflight.host_problems``; and what ``input_problems`` says only now that there are facts.
 
@@ -174,6 +180,7 @@ def host_problems(
         connections: what the site can open (the filter site_connections).
         memory_share: the part of the memory that PostgreSQL may plan with when the inventory does not say.
         artifacts_destination: where artifacts go when the inventory does not say.
+        upgrades: whether the run may bring PostgreSQL to another major version.
     """
     if report.get("unreachable") or "distribution" not in (host.get("ansible_facts") or {}):
         return ["this host cannot be reached by SSH: see the line UNREACHABLE above, and mend ansible_host, ansible_user or the key"]
@@ -189,7 +196,7 @@ def host_problems(
     defaults = ROLES / "postgresql" / "vars" / f"{facts['distribution']}_{facts['distribution_major_version']}.yml"
     if defaults.exists():
         report = {**report, "postgresql_default": yaml.safe_load(defaults.read_text(encoding="utf-8"))["__postgresql_distribution_version"]}
-    return late + preflight.host_problems(values, services, facts, report, ports, connections, float(memory_share), said + late)
+    return late + preflight.host_problems(values, services, facts, report, ports, connections, float(memory_share), said + late, upgrades)
 
 
 def database_problems(host: dict[str, Any], target: dict[str, Any], looked: dict[str, Any], connections: dict[str, Any]) -> list[str]:

@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.mlops.mlflow.plugins.module_utils import firewall, guc, plan_report, postgresql, server, sizing, tuning
+from ansible_collections.mlops.mlflow.plugins.module_utils import firewall, guc, plan_report, postgresql, schema, server, sizing, tuning
 
 
 def mlflow_workers(cpus: int, memory_mib: int) -> int:
@@ -171,6 +171,12 @@ def backend(host: dict[str, Any], local: bool) -> dict[str, Any]:
     given = host.get("mlflow_listen_address", "0.0.0.0" if local else "")
     address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(given, given) if local else host_address(host)
     return {"address": address, "port": int(host.get("mlflow_port", 5000))}
+
+
+def backend_place(place: dict[str, Any]) -> str:
+    """Write a server's address and port as nginx wants them, an IPv6 address in brackets."""
+    address = str(place["address"])
+    return f"{f'[{address}]' if ':' in address else address}:{place.get('port', 5000)}"
 
 
 def gateway_url(host: dict[str, Any]) -> str:
@@ -378,6 +384,7 @@ class FilterModule:
             "allowed_hosts": server.allowed_hosts,
             "auth_ini": server.auth_ini,
             "backend": backend,
+            "backend_place": backend_place,
             "client_hba": client_hba,
             "database_url": lambda target: postgresql.database_url(**target),
             "environment_file": server.environment_file,
@@ -404,6 +411,8 @@ class FilterModule:
             "site_firewall": site_firewall,
             "site_memory_share": site_memory_share,
             "site_workers": site_workers,
+            "rollback_notice": schema.loss,
+            "upgrade_notice": schema.notice,
             "user_connections": postgresql.user_connections,
             "user_grants": user_grants,
             "user_hba": user_hba,

@@ -158,7 +158,8 @@ def render_hba(entries: list[dict[str, Any]]) -> str:
     Returns:
         The lines, each ended by a line feed.
     """
-    lines = ["local all postgres peer\n"]
+    # A copy of the whole server is not among "all".
+    lines = ["local all,replication postgres peer\n"]
     for entry in entries:
         fields = [
             entry.get("type", "hostssl"),

@@ -264,6 +264,9 @@ def _accounts(values: dict[str, Any]) -> list[str]:
         return ["mlflow_users: with mlflow_auth none there are no users; set mlflow_auth to basic, or leave them out"]
     if users and values.get("mlflow_auth") == "proxy":
         return ["mlflow_users: with mlflow_auth proxy users are made when they sign in for the first time; leave them out"]
+    # Before it the server has no roles, by which permissions are given.
+    if users and re.fullmatch(r"[12]\..*|3\.([0-9]|1[0-3])\..*", str(values.get("mlflow_version", ""))):
+        return [f"mlflow_users: MLflow {values['mlflow_version']} has no interface for their permissions; use 3.14 or newer, or leave them out"]
     return accounts.user_problems(users, str(values.get("mlflow_admin_user", "admin")))
 
 
@@ -714,21 +717,27 @@ def _database(values: dict[str, Any], facts: dict[str, Any], report: dict[str, A
     return found + _uncounted(_unnamed(values, found), facts)
 
 
-def _strangers(values: dict[str, Any], services: list[str], report: dict[str, Any]) -> list[str]:
+def _strangers(values: dict[str, Any], services: list[str], report: dict[str, Any], upgrades: bool) -> list[str]:
     """What is on the host already and was not put there by us."""
     found = []
     if "mlflow" in services and report["foreign_unit"]:
         found.append("mlflow.service = '/etc/systemd/system/mlflow.service': somebody else's unit; stop and remove it first, this one would overwrite it")
     name = values.get("postgresql_cluster", "main")
     wanted = str(values.get("postgresql_version") or report.get("postgresql_default") or "")
+    may_return = any(cluster.get("aside") and (cluster["name"], cluster["version"]) == (name, wanted) for cluster in report["clusters"])
     for cluster in report["clusters"] if "postgresql" in services else []:
         place = f"{cluster['version']}/{cluster['name']}"
-        if cluster["name"] == name and cluster["version"] == wanted and not cluster["ours"]:
+        if cluster["name"] != name or cluster.get("aside"):
+            continue
+        if cluster["version"] == wanted and not cluster["ours"]:
             remedy = "choose another name and postgresql_port, or move that cluster away (pg_renamecluster)"
             found.append(problem("postgresql_cluster", name, f"there is a cluster {place} that is not ours; {remedy}"))
-        elif cluster["ours"] and cluster["name"] == name and cluster["version"] != wanted:
-            remedy = f"set it to '{cluster['version']}' and upgrade the cluster on its own (pg_upgradecluster)"
+        elif cluster["ours"] and cluster["version"] != wanted and not upgrades:
+            remedy = f"run playbooks/upgrade_postgresql.yml, or set it to '{cluster['version']}'"
             found.append(problem("postgresql_version", wanted, f"MLflow's data is in the cluster {place}, and another version would start empty; {remedy}"))
+        elif cluster["ours"] and wanted.isdigit() and int(wanted) < int(cluster["version"]) and not may_return:
+            remedy = f"there is no way down but to a cluster that an upgrade has kept; set it to '{cluster['version']}' or higher"
+            found.append(problem("postgresql_version", wanted, f"MLflow's data is in the cluster {place}; {remedy}"))
     return found
 
 
@@ -741,6 +750,7 @@ def host_problems(
     connections: dict[str, Any],
     memory_share: float,
     said: list[str],
+    upgrades: bool = False,
 ) -> list[str]:
     """Check one host against what it is to run.
 
@@ -753,6 +763,7 @@ def host_problems(
         connections: what the site can open (the filter ``site_connections``).
         memory_share: the part of the memory that PostgreSQL may plan with when the inventory does not say.
         said: the problems of the inventory, what follows from which is left out.
+        upgrades: whether the run may bring PostgreSQL to another major version.
 
     Returns:
         One line for each problem.
@@ -760,7 +771,7 @@ def host_problems(
     passwords = _user_passwords(values) if "postgresql" in services else []
     values = _unnamed(values, said)
     found = passwords + _host_system(services, facts, report) + _host_size(values, services, facts, report)
-    found += _listen(values, services, facts) + _ports(ports, report) + _strangers(values, services, report)
+    found += _listen(values, services, facts) + _ports(ports, report) + _strangers(values, services, report, upgrades)
     if "postgresql" in services:
         wrong = _database(values, facts, report)
         found += wrong or ([] if PLANNED_FROM & {name.partition(".")[0] for name in named(said)} else _plan(values, facts, report, connections, memory_share))
@@ -768,7 +779,9 @@ def host_problems(
         found.append(problem(variable, name, "this host cannot resolve the name; mend DNS or /etc/hosts, or use an address"))
     distribution_default = report.get("postgresql_default")
     wanted = str(values.get("postgresql_version") or "")
-    without_source = wanted and distribution_default and wanted != distribution_default and not values.get("sources_apt_repositories")
+    # A distribution that was upgraded leaves the packages of its older version.
+    there = [cluster["version"] for cluster in report["clusters"] if cluster["ours"]]
+    without_source = wanted and distribution_default and wanted not in (distribution_default, *there) and not values.get("sources_apt_repositories")
     if "postgresql" in services and without_source and "postgresql_version" not in named(found):
         found.append(
             problem(

@@ -104,13 +104,15 @@ def auth_ini(options: dict[str, Any]) -> str:
     """Write the ``[mlflow]`` section of MLflow's basic-auth configuration; configparser wants a percent sign doubled.
 
     Args:
-        options: names and values.
+        options: names and values; the empty string leaves an option out.
 
     Returns:
         The lines, sorted by name.
     """
     lines = ["[mlflow]\n"]
     for name, value in sorted(options.items()):
+        if value == "":
+            continue
         text = str(value).lower() if isinstance(value, bool) else str(value)
         lines.append(f"{name} = {text.replace('%', '%%')}\n")
     return "".join(lines)

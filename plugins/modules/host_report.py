@@ -88,7 +88,8 @@ report:
       description: Whether one of the markers exists.
       type: bool
     clusters:
-      description: Version and name of each PostgreSQL cluster, whether this collection made it, and the rows of C(pg_settings) by name where it runs.
+      description: Version and name of each PostgreSQL cluster, whether this collection made it, whether it stands aside of the one with the data, for the
+        way back from an upgrade, and the rows of C(pg_settings) by name where it runs.
       type: list
       elements: dict
     database_disk:
@@ -113,6 +114,7 @@ import socket
 import time
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.mlops.mlflow.plugins.module_utils import postgresql_upgrade
 from ansible_collections.mlops.mlflow.plugins.module_utils.sockets import listeners, ssh_connection, ssh_ports, text
 
 # Through the local socket, TCP's settings read as 0 whatever the file says.
@@ -172,11 +174,13 @@ def mlflow() -> dict:
 def clusters(module: AnsibleModule) -> list[dict]:
     """Return version and name of each PostgreSQL cluster, whether this collection made it, and its settings."""
     found = []
-    for folder in sorted(glob.glob("/etc/postgresql/*/*")):
+    # pg_dropcluster leaves the folder where it has files of ours.
+    for folder in sorted(map(os.path.dirname, glob.glob("/etc/postgresql/*/*/postgresql.conf"))):
         version, name = folder.split("/")[-2:]
         # The second: a run that was interrupted before it wrote the first.
         ours = os.path.exists(f"{folder}/conf.d/mlops.conf") or os.path.exists("/etc/postgresql-common/createcluster.d/mlops.conf")
-        found.append({"version": version, "name": name, "ours": ours, "settings": settings(module, version, name) if ours else {}})
+        aside = postgresql_upgrade.aside(postgresql_upgrade.read_journal(name)) == version
+        found.append({"version": version, "name": name, "ours": ours, "aside": aside, "settings": settings(module, version, name) if ours else {}})
     return found
 
 

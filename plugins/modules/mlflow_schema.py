@@ -13,6 +13,7 @@ author: The mlops.mlflow maintainers (!UNKNOWN)
 description:
   - Compares the revision that a database is at with the one that the installed MLflow wants, and runs MLflow's own migrations when
     they differ.
+  - Refuses a database that is newer than the installed MLflow or belongs to another program.
   - Holds an advisory lock in the database, so that of any number of hosts and controllers one migrates and the others find it done.
   - Gives the server's role SELECT, INSERT, UPDATE and DELETE on every table, present and future, and nothing that changes the schema.
   - Runs with the Python of the MLflow environment (C(ansible_python_interpreter)).
@@ -51,10 +52,21 @@ options:
         type: str
         choices: [read, write]
         default: read
+  action:
+    description:
+      - V(look) changes nothing. It waits for a migration that somebody else runs, so that its answer stays true.
+      - V(prepopulate) has MLflow do, while its servers run, what it can do of the migration; nothing where a release has no such step.
+    type: str
+    choices: [look, migrate, prepopulate]
+    default: migrate
   lock_timeout:
     description: Seconds to wait for another migration to end.
     type: int
     default: 600
+  table_lock_timeout:
+    description: Seconds that a migration waits for a table that somebody reads or writes; after them it is rolled back.
+    type: int
+    default: 60
 attributes:
   check_mode:
     support: full
@@ -88,6 +100,22 @@ moves:
   description: Whether tables that were there had another revision.
   returned: always
   type: bool
+prepopulates:
+  description: Whether O(action=prepopulate) has something to do.
+  returned: always
+  type: bool
+prepopulated:
+  description: How many rows that changed, by their kind.
+  returned: for O(action=prepopulate)
+  type: dict
+rows:
+  description: For each store, the tables with the most rows, as PostgreSQL estimates them.
+  returned: always
+  type: dict
+expected_seconds:
+  description: How long the migration is expected to take.
+  returned: always
+  type: int
 revisions:
   description: For each store, the revision found (empty for a database without tables) and the one that the installed MLflow wants.
   returned: always
@@ -98,10 +126,10 @@ revisions:
 import json
 import os
 import sys
-import time
 import traceback
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible_collections.mlops.mlflow.plugins.module_utils import database, schema
 
 try:
     import psycopg2
@@ -111,10 +139,6 @@ try:
 except ImportError:
     PSYCOPG2_ERROR = traceback.format_exc()
 
-# Any number that nothing else in the database uses; the same for all hosts and controllers, for ever.
-ADVISORY_LOCK = 7_306_098_155_273_011
-
-VERSION_TABLE = {"tracking": "alembic_version", "auth": "alembic_version_auth"}
 MIGRATIONS = {"tracking": ("store", "db_migrations"), "auth": ("server", "auth", "db", "migrations")}
 
 # What the kinds of roles have on every table and view, and on every sequence.
@@ -148,8 +172,8 @@ GROUP BY d.oid
 SCHEMA = "SELECT has_schema_privilege(%(role)s, 'public', 'USAGE')"
 
 
-def head_revision(store: str, cache: str, keep: bool) -> str:
-    """Return the newest revision among the migrations of the installed MLflow.
+def history(store: str, cache: str, keep: bool) -> list[str]:
+    """Return the revisions that the installed MLflow knows.
 
     Reading them takes a second, so the answer is kept in the environment, which never changes once it is built.
 
@@ -159,7 +183,7 @@ def head_revision(store: str, cache: str, keep: bool) -> str:
         keep: whether the file may be written.
 
     Returns:
-        The revision's id.
+        The revisions, first the one that this MLflow wants.
     """
     known = {}
     if os.path.exists(cache):
@@ -179,24 +203,13 @@ def head_revision(store: str, cache: str, keep: bool) -> str:
     package = os.path.dirname(importlib.util.find_spec("mlflow").origin)
     config = Config()
     config.set_main_option("script_location", os.path.join(package, *MIGRATIONS[store]).replace("%", "%%"))
-    known[store] = ScriptDirectory.from_config(config).get_current_head()
+    known[store] = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
     if keep:
         draft = f"{cache}.{os.getpid()}"
         with open(draft, "w", encoding="utf-8") as file:
             json.dump(known, file)
         os.replace(draft, cache)
     return known[store]
-
-
-def current_revision(connection, table: str) -> str:
-    """Return the revision that the database is at, empty when it has never been migrated."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT to_regclass(%s)", (f"public.{table}",))
-        if cursor.fetchone()[0] is None:
-            return ""
-        cursor.execute(f"SELECT version_num FROM public.{table}")
-        row = cursor.fetchone()
-        return row[0] if row else ""
 
 
 def missing_roles(connection, roles: dict[str, str]) -> list[str]:
@@ -255,20 +268,50 @@ def apply(connection, statements: list[sql.Composed]) -> None:
         cursor.execute("COMMIT")
 
 
-def lock(connection, timeout: int) -> bool:
-    """Take the advisory lock; it goes with the connection. False when it was not to be had in time."""
-    for attempt in range(timeout + 1):
-        if attempt:
-            time.sleep(1)
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_try_advisory_lock(%s)", (ADVISORY_LOCK,))
-            if cursor.fetchone()[0]:
-                return True
-    return False
+def prepopulate(url: str) -> dict[str, int]:
+    """Have MLflow fill in, while the servers run, what the migration would otherwise compute while they do not.
+
+    Args:
+        url: SQLAlchemy URL with the owner's credentials.
+
+    Returns:
+        How many rows it changed, by their kind; nothing where this release has no such step for these tables.
+    """
+    try:
+        from mlflow.store.db import trace_analytics_prepopulation as step
+        from mlflow.store.db import utils as tracking
+    except ImportError:
+        return {}
+    engine = tracking.create_sqlalchemy_engine_with_retry(url)
+    try:
+        done = step.prepopulate_trace_analytics(engine)
+    finally:
+        engine.dispose()
+    return {kind: getattr(done, kind).updated for kind in ("traces", "spans", "assessments")}
 
 
-def migrate(store: str, url: str) -> None:
-    """Run MLflow's own migrations, in this process: the command line would show the password."""
+def prepopulates(found: list[str]) -> bool:
+    """Tell whether the installed MLflow has such a step for tables at a revision."""
+    try:
+        from mlflow.store.db.trace_analytics_prepopulation import PREPOPULATION_SCHEMA_REVISION
+    except ImportError:
+        return False
+    return found == [PREPOPULATION_SCHEMA_REVISION]
+
+
+def reason(error: Exception) -> str:
+    """Return what an error says, without the statement and the advertisement that SQLAlchemy adds."""
+    return str(error).split("\n[SQL:", 1)[0].strip()
+
+
+def migrate(store: str, url: str, empty: bool) -> None:
+    """Run MLflow's own migrations, in this process: the command line would show the password.
+
+    Args:
+        store: tracking or auth.
+        url: SQLAlchemy URL with the owner's credentials.
+        empty: whether there are no tables yet.
+    """
     if store == "auth":
         import sqlalchemy
         from mlflow.server.auth.db import utils as auth
@@ -279,7 +322,7 @@ def migrate(store: str, url: str) -> None:
         from mlflow.store.db import utils as tracking
 
         engine = tracking.create_sqlalchemy_engine_with_retry(url)
-        if tracking._is_empty_database(engine):
+        if empty:
             tracking._initialize_tables(engine)
         else:
             tracking._upgrade_db(engine)
@@ -287,57 +330,112 @@ def migrate(store: str, url: str) -> None:
     engine.dispose()
 
 
-def bring(module: AnsibleModule, store: str, url: str) -> tuple[bool, str, str]:
-    """Bring one database to the wanted schema and grants.
+class Database:
+    """One of the databases: what it has, and what it is to have."""
 
-    Args:
-        module: for its parameters, its check mode and its way to fail.
-        store: tracking or auth.
-        url: SQLAlchemy URL with the owner's credentials.
+    def __init__(self, module: AnsibleModule, store: str, url: str) -> None:
+        """Look at it; the module fails where the installed MLflow cannot go on with it.
 
-    Returns:
-        Whether something changed (or would), the revision found, the revision wanted.
-    """
-    timeout = module.params["lock_timeout"]
-    try:
-        connection = psycopg2.connect(url.replace("postgresql+psycopg2://", "postgresql://", 1))
-    except psycopg2.OperationalError as error:
-        module.fail_json(msg=f"Cannot connect to the {store} database as its owner: {str(error).strip()}")
-    connection.autocommit = True
-    wanted = head_revision(store, os.path.join(sys.prefix, "schema-heads.json"), not module.check_mode)
-    roles = {user["name"]: user["grants"] for user in module.params["users"] if store == "tracking"}
-    roles[module.params["server_role"]] = "write"
-    # Where one role is both, it has everything as the owner.
-    roles.pop(connection.info.user, None)
-    unknown = missing_roles(connection, roles)
-    if unknown and not module.check_mode:
-        module.fail_json(msg=f"The server of the {store} database has no role {unknown[0]!r}: CREATE ROLE \"{unknown[0]}\" LOGIN PASSWORD '…'")
+        Args:
+            module: for its parameters, its check mode and its way to fail.
+            store: tracking or auth.
+            url: SQLAlchemy URL with the owner's credentials.
+        """
+        self.module, self.store, self.url = module, store, url
+        self.connect()
+        self.known = history(store, os.path.join(sys.prefix, "schema-revisions.json"), not module.check_mode)
+        self.wanted = self.known[0]
+        self.roles = {user["name"]: user["grants"] for user in module.params["users"] if store == "tracking"}
+        self.roles[module.params["server_role"]] = "write"
+        # Where one role is both, it has everything as the owner.
+        self.roles.pop(self.connection.info.user, None)
+        self.unknown = missing_roles(self.connection, self.roles)
+        self.look()
+        self.started = self.before
+        self.connection.close()
 
-    def state() -> tuple[str, list[sql.Composed]]:
-        known = [role for role in roles if role not in unknown]
-        return current_revision(connection, VERSION_TABLE[store]), [each for role in known for each in repairs(connection, role, roles[role])]
-
-    found, grants = state()
-    if module.check_mode or (found == wanted and not grants):
-        return found != wanted or bool(grants or unknown), found, wanted
-    if not lock(connection, timeout):
-        module.fail_json(msg=f"Another migration of the {store} database still runs after {timeout} s; run this again when it is done.")
-    # Somebody else may have done it while this one waited.
-    found, grants = state()
-    if found != wanted:
+    def connect(self) -> None:
+        """Open a connection. There is one at a time: the owner may be limited to those of one migration."""
         try:
-            migrate(store, url)
+            self.connection = database.connect(self.url)
+        except psycopg2.OperationalError as error:
+            self.module.fail_json(msg=f"Cannot connect to the {self.store} database as its owner: {str(error).strip()}")
+
+    def look(self) -> None:
+        """See which revision it is at and which rights are missing."""
+        others = database.others_tables(self.connection, [*database.VERSION_TABLES[self.store], *schema.CORE[self.store]])
+        if others:
+            self.refuse(schema.foreign(self.store, others, self.connection.info.user))
+        self.found = database.revisions(self.connection, self.store)
+        self.rows = database.table_rows(self.connection)
+        if self.store == "auth" and not schema.CORE["auth"] <= set(self.rows):
+            # The version table is that of the tracking store, in the same database.
+            self.found = []
+        fault = schema.problem(self.store, self.found, self.wanted, self.known, set(self.rows))
+        if fault:
+            self.refuse(fault)
+        self.grants = [each for role in self.roles if role not in self.unknown for each in repairs(self.connection, role, self.roles[role])]
+
+    def refuse(self, fault: str) -> None:
+        """End before anything is changed."""
+        name = self.connection.info.dbname
+        self.module.fail_json(msg=f"The {self.store} database {name!r} cannot be used with this MLflow, and has not been changed: {fault}.")
+
+    @property
+    def before(self) -> str:
+        """The revision that was found, empty when it was never migrated."""
+        return "".join(self.found)
+
+    @property
+    def moves(self) -> bool:
+        """Whether tables that are there change."""
+        return self.found not in ([], [self.wanted])
+
+    @property
+    def differs(self) -> bool:
+        """Whether anything is to be done."""
+        return self.found != [self.wanted] or bool(self.grants or self.unknown)
+
+    def take(self) -> None:
+        """Wait for the lock, and look again: somebody else may have done it meanwhile. The lock goes with the connection."""
+        self.connect()
+        timeout = self.module.params["lock_timeout"]
+        if not database.lock(self.connection, timeout):
+            self.module.fail_json(msg=f"Another migration of the {self.store} database still runs after {timeout} s; run this again when it is done.")
+        self.look()
+
+    def bring(self) -> bool:
+        """Bring it to the wanted schema and grants; return whether that was still to be done when the lock was had."""
+        if self.unknown:
+            role = self.unknown[0]
+            self.module.fail_json(msg=f"The server of the {self.store} database has no role {role!r}: CREATE ROLE \"{role}\" LOGIN PASSWORD '…'")
+        self.take()
+        self.started = before = self.before
+        differed = self.differs
+        if self.found != [self.wanted]:
+            try:
+                migrate(self.store, self.url, not self.found and not schema.CORE[self.store] <= set(self.rows))
+            except Exception as error:
+                self.module.fail_json(
+                    msg=f"The migration of the {self.store} database from {before or 'nothing'} to {self.wanted} failed and was rolled back: {reason(error)}",
+                    exception=traceback.format_exc(),
+                )
+            self.look()
+            if self.found != [self.wanted]:
+                self.module.fail_json(msg=f"After the migration the {self.store} database is at {self.before or 'no revision'} instead of {self.wanted}.")
+        apply(self.connection, self.grants)
+        self.connection.close()
+        return differed
+
+    def prepopulate(self) -> dict[str, int]:
+        """Have MLflow do what it can before the servers stop, if this is the way to its release."""
+        if self.store != "tracking" or not prepopulates(self.found):
+            return {}
+        self.take()
+        try:
+            return prepopulate(self.url) if prepopulates(self.found) else {}
         except Exception as error:
-            module.fail_json(
-                msg=f"The migration of the {store} database from {found or 'nothing'} to {wanted} failed and was rolled back: {error}",
-                exception=traceback.format_exc(),
-            )
-        reached, grants = state()
-        if reached != wanted:
-            module.fail_json(msg=f"After the migration the {store} database is at {reached or 'no revision'} instead of {wanted}.")
-    apply(connection, grants)
-    connection.close()
-    return found != wanted or bool(grants), found, wanted
+            self.module.fail_json(msg=f"MLflow could not prepare the migration while its servers run: {error}", exception=traceback.format_exc())
 
 
 def main() -> None:
@@ -360,20 +458,43 @@ def main() -> None:
                 "default": [],
                 "options": {"name": {"type": "str", "required": True}, "grants": {"type": "str", "choices": ["read", "write"], "default": "read"}},
             },
+            "action": {"type": "str", "choices": ["look", "migrate", "prepopulate"], "default": "migrate"},
             "lock_timeout": {"type": "int", "default": 600},
+            "table_lock_timeout": {"type": "int", "default": 60},
         },
         supports_check_mode=True,
     )
     if PSYCOPG2_ERROR is not None:
         module.fail_json(msg=missing_required_lib("psycopg2"), exception=PSYCOPG2_ERROR)
-    changed, revisions = False, {}
-    for database in module.params["databases"]:
-        did, before, after = bring(module, database["store"], database["url"])
-        changed = changed or did
-        revisions[database["store"]] = {"before": before, "after": after}
-    diff = {side: "".join(f"{store}: {each[side]}\n" for store, each in revisions.items()) for side in ("before", "after")}
-    moves = any(each["before"] not in ("", each["after"]) for each in revisions.values())
-    module.exit_json(changed=changed, differs=changed, moves=moves, revisions=revisions, diff=diff)
+    os.environ["PGOPTIONS"] = f"-c lock_timeout={module.params['table_lock_timeout']}s"
+    # All of them are looked at before the first one changes.
+    databases = [Database(module, each["store"], each["url"]) for each in module.params["databases"]]
+    if module.params["action"] == "look" and not module.check_mode:
+        for each in databases:
+            each.take()
+            each.connection.close()
+    moves = any(each.moves for each in databases)
+    answer = {
+        "differs": any(each.differs for each in databases),
+        "moves": moves,
+        "prepopulates": any(each.store == "tracking" and prepopulates(each.found) for each in databases) if moves else False,
+        "rows": {each.store: schema.biggest(each.rows) for each in databases},
+        "expected_seconds": schema.expected_seconds({each.store: sum(each.rows.values()) for each in databases if each.moves}),
+        "revisions": {each.store: {"before": each.before, "after": each.wanted} for each in databases},
+    }
+    if module.params["action"] == "prepopulate":
+        done = {} if module.check_mode else {kind: count for each in databases for kind, count in each.prepopulate().items()}
+        module.exit_json(changed=any(done.values()), prepopulated=done, **answer)
+    if module.params["action"] == "look":
+        module.exit_json(changed=False, **answer)
+    changed = answer["differs"]
+    if not module.check_mode:
+        brought = [each.bring() for each in databases if each.differs]
+        changed = any(brought)
+        # Somebody else may have been quicker.
+        answer["revisions"] = {each.store: {"before": each.started, "after": each.wanted} for each in databases}
+    diff = {side: "".join(f"{store}: {each[side]}\n" for store, each in answer["revisions"].items()) for side in ("before", "after")}
+    module.exit_json(changed=changed, diff=diff, **answer)
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ EXAMPLES = r"""
   mlops.mlflow.postgresql_config:
     conf: "work_mem = '8MB'\n"
     conf_file: /etc/postgresql/17/main/conf.d/mlops.conf
-    hba: "local all postgres peer\n"
+    hba: "local all,replication postgres peer\n"
     hba_file: /etc/postgresql/17/main/pg_hba.conf
     main_conf_file: /etc/postgresql/17/main/postgresql.conf
     bin_folder: /usr/lib/postgresql/17/bin

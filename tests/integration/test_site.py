@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from test_mlflow import basic, opener
 
 PROJECT = Path(__file__).resolve().parents[2]
 Playbook = Callable[..., Any]
@@ -273,6 +276,26 @@ def test_output_shows_no_secret(playbook: Playbook, site: dict[str, Any], mlflow
     spellings = site["secrets"] + [secret.encode("unicode_escape").decode() for secret in site["secrets"]]
     # Reported by number: the test's own output shows none either.
     assert [number for number, secret in enumerate(spellings) for output in outputs if secret in output] == []
+
+
+def test_the_proof_removes_its_own_only(playbook: Playbook, site: dict[str, Any], postgresql: Any) -> None:
+    """What a user has deleted stays where he can restore it."""
+
+    def call(path: str, **body: Any) -> dict[str, Any]:
+        headers = {"Authorization": basic("admin", site["admin_password"]), "Content-Type": "application/json"}
+        request = urllib.request.Request(f"{site['url']}/api/2.0/mlflow/{path}", json.dumps(body).encode(), headers)
+        with opener(site).open(request, timeout=60) as reply:
+            return json.load(reply)
+
+    run = call("runs/create", experiment_id="0")["run"]["info"]["run_id"]
+    call("runs/delete", run_id=run)
+    query = "SELECT (SELECT count(*) FROM experiments), (SELECT count(*) FROM runs), (SELECT count(*) FROM logged_models)"
+    count = f"cd / && runuser -u postgres -- psql -XAtd mlflow -c '{query}'"
+    before = postgresql.check_output(count)
+    result = playbook("playbooks/verify.yml")
+    assert result.returncode == 0, result.stdout
+    assert postgresql.check_output(count) == before
+    call("runs/restore", run_id=run)
 
 
 @pytest.mark.parametrize("options", [(), ("--check",)])

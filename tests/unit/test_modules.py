@@ -233,7 +233,8 @@ def test_the_newest_revision_is_read_once(tmp_path: Path, monkeypatch: pytest.Mo
 
     def from_config(config: Config) -> Any:
         asked.append(config.folder)
-        return types.SimpleNamespace(get_current_head=lambda: f"head of {config.folder}")
+        revisions = [types.SimpleNamespace(revision=f"{name} of {config.folder}") for name in ("head", "base")]
+        return types.SimpleNamespace(walk_revisions=lambda: iter(revisions))
 
     spec = importlib.machinery.ModuleSpec("mlflow", None, origin=str(tmp_path / "100%/mlflow/__init__.py"))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
@@ -243,9 +244,10 @@ def test_the_newest_revision_is_read_once(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "alembic.script", types.SimpleNamespace(ScriptDirectory=directory))
     cache = tmp_path / "heads.json"
     package = f"{tmp_path}/100%/mlflow"
-    heads = {"tracking": f"head of {package}/store/db_migrations", "auth": f"head of {package}/server/auth/db/migrations"}
+    folders = {"tracking": f"{package}/store/db_migrations", "auth": f"{package}/server/auth/db/migrations"}
+    known = {store: [f"head of {folder}", f"base of {folder}"] for store, folder in folders.items()}
     for dummy in range(2):
-        assert {store: mlflow_schema.head_revision(store, str(cache), True) for store in heads} == heads
+        assert {store: mlflow_schema.history(store, str(cache), True) for store in known} == known
     assert len(asked) == 2
-    assert json.loads(cache.read_text(encoding="utf-8")) == heads
+    assert json.loads(cache.read_text(encoding="utf-8")) == known
     assert os.listdir(tmp_path) == ["heads.json"], "no draft stays"

@@ -83,7 +83,7 @@ def test_conf_is_sorted_and_leaves_out_what_is_none() -> None:
 
 def test_hba_without_entries_lets_in_only_the_superuser_on_the_host() -> None:
     """Closed unless opened."""
-    assert postgresql.render_hba([]) == "local all postgres peer\n"
+    assert postgresql.render_hba([]) == "local all,replication postgres peer\n"
 
 
 def test_hba_keeps_the_order_and_fills_in_the_safe_defaults() -> None:
@@ -94,7 +94,7 @@ def test_hba_keeps_the_order_and_fills_in_the_safe_defaults() -> None:
         {"address": "10.0.0.0/8"},
     ]
     assert postgresql.render_hba(entries).splitlines() == [
-        "local all postgres peer",
+        "local all,replication postgres peer",
         'local "mlflow" "mlflow" peer map=admins',
         'host "a","b" "u" 127.0.0.1/32 reject',
         "hostssl all all 10.0.0.0/8 scram-sha-256",
@@ -127,7 +127,8 @@ def test_hba_addresses_get_their_mask(address: str, written: str) -> None:
 @given(TEXT.filter(bool), TEXT.filter(bool))
 def test_hba_names_stay_one_field(database: str, user: str) -> None:
     """A blank, a comma, a hash sign or a quote in a name opens nothing else."""
-    fields = read_hba_line(postgresql.render_hba([{"databases": [database], "users": [user], "address": "10.0.0.0/8"}])[len("local all postgres peer\n") : -1])
+    text = postgresql.render_hba([{"databases": [database], "users": [user], "address": "10.0.0.0/8"}])
+    fields = read_hba_line(text[len("local all,replication postgres peer\n") : -1])
     assert len(fields) == 5
     for field, name in ((fields[1], database), (fields[2], user)):
         assert field == name or field == '"' + name.replace('"', '""') + '"'
@@ -252,7 +253,7 @@ def test_no_user_shows_its_password_or_breaks_the_check(user: dict[str, Any]) ->
     assert "ЖЯШ" not in (fault or "")
     if fault is None:
         assert postgresql.user_connections(user) >= 1
-        line = postgresql.render_hba([{"users": [user["name"]], "address": "10.0.0.7"}])[len("local all postgres peer\n") : -1]
+        line = postgresql.render_hba([{"users": [user["name"]], "address": "10.0.0.7"}])[len("local all,replication postgres peer\n") : -1]
         assert read_hba_line(line)[2] == '"' + str(user["name"]).replace('"', '""') + '"'
 
 

@@ -184,6 +184,10 @@ def host(
         ({"mlflow_users": [{"name": "a"}, {"name": "b", "experiments": {"x": "WRITE"}}]}, "mlflow_users[1]: 'b': experiments.x: the permission 'WRITE' is "),
         ({"mlflow_users": [{"name": "boss"}], "mlflow_admin_user": "boss"}, "mlflow_users[0]: 'boss' is the administrator of mlflow_admin_user, with "),
         (
+            {"mlflow_users": [{"name": "a"}], "mlflow_version": "3.1.4"},
+            "mlflow_users: MLflow 3.1.4 has no interface for their permissions; use 3.14 or newer, or leave them out",
+        ),
+        (
             {"mlflow_users": [{"name": "a"}], "mlflow_auth": "none"},
             "mlflow_users: with mlflow_auth none there are no users; set mlflow_auth to basic, or leave them out",
         ),
@@ -224,7 +228,7 @@ def test_valid_input_gives_no_problem(tmp_path: Path) -> None:
             ansible_host="10.0.0.7",
             mlops_address="10.0.0.7",
             mlflowish=1,
-            mlflow_version="3.0.0rc1",
+            mlflow_version="3.20.0rc1",
             mlflow_lock_file=str(lock),
             mlflow_port="5001",
             mlflow_workers=4,
@@ -669,6 +673,27 @@ def test_strangers_are_left_alone() -> None:
     assert lines(ours | {"version": "17"}) == []
     foreign = FILTERS["host_problems"]({"ansible_facts": facts()}, ["mlflow"], {"report": report(foreign_unit=True)}, need())
     assert foreign[0].startswith("mlflow.service = '/etc/systemd/system/mlflow.service': somebody else's unit")
+
+
+def test_the_way_to_another_version_of_postgresql() -> None:
+    """Only the playbook for it may go there, and down only to a cluster that was kept; other runs are told about it."""
+
+    def lines(wanted: str, *versions: str, aside: str = "", upgrades: bool = False) -> list[str]:
+        clusters = [{"version": each, "name": "main", "ours": True, "aside": each == aside, "settings": {}} for each in versions]
+        seen = {"report": report(clusters=clusters, foreign_unit=False)}
+        return FILTERS["host_problems"]({"ansible_facts": facts(), "postgresql_version": wanted}, ["postgresql"], seen, need(), upgrades=upgrades)
+
+    assert "run playbooks/upgrade_postgresql.yml, or set it to '15'" in lines("17", "15")[0]
+    assert lines("17", "15", upgrades=True) == []
+    # After the upgrade.
+    assert lines("17", "15", "17", aside="15") == []
+    assert "run playbooks/upgrade_postgresql.yml, or set it to '17'" in lines("15", "15", "17", aside="15")[0]
+    assert lines("15", "15", "17", aside="15", upgrades=True) == []
+    # After the way back, or an upgrade that was interrupted.
+    assert lines("15", "15", "17", aside="17") == []
+    assert lines("17", "15", "17", aside="17", upgrades=True) == []
+    (line,) = lines("15", "17", upgrades=True)
+    assert "there is no way down but to a cluster that an upgrade has kept; set it to '17' or higher" in line
 
 
 # --- PostgreSQL's plan ---
