@@ -2,10 +2,11 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env lock demo demo-down clean test lint unit docs docs-update molecule sbom audit
+.PHONY: help env lock demo demo-down clean test lint unit docs docs-update molecule sbom audit benchmark
 
 PYTHON ?= python3
 SCENARIO ?= default
+NAME ?= upgrade
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export MLOPS_TESTBED_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mlops.mlflow
 
@@ -49,6 +50,9 @@ sbom: env ## what the lock of each MLflow version installs, as CycloneDX (build/
 
 audit: env ## known vulnerabilities of every locked package; fails when they cannot all be looked up
 	@testbed/audit
+
+benchmark: env ## one measurement on hosts made for it: make benchmark NAME=upgrade
+	@benchmarks/$(NAME)/run
 
 clean: ## remove environments, downloads and host images
 	testbed/clean
