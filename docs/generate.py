@@ -109,7 +109,18 @@ def plugin_documents(path: Path) -> dict[str, Any]:
             name = node.targets[0].id
             if name in ("DOCUMENTATION", "RETURN"):
                 documents[name] = yaml.load(node.value.value, Loader)
+    documentation = documents.get("DOCUMENTATION") or {}
+    for name in documentation.get("extends_documentation_fragment", []):
+        shared = fragment(path.parents[1] / "doc_fragments" / f"{name.rsplit('.', 1)[-1]}.py")
+        documentation["options"] = shared["options"] | documentation.get("options", {})
     return documents
+
+
+def fragment(path: Path) -> dict[str, Any]:
+    """Return what several modules have in common."""
+    (shared,) = [node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.ClassDef)]
+    (text,) = [node.value.value for node in shared.body if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)]
+    return yaml.load(text, Loader)
 
 
 def load_plugins(root: Path) -> list[Plugin]:

@@ -19,6 +19,25 @@ except ImportError:
 # Any number that nothing else in the database uses; the same for all hosts and controllers, for ever.
 ADVISORY_LOCK = 7_306_098_155_273_011
 
+# Options of the modules that work on the databases, and of those that copy them (doc_fragments/copies.py).
+DATABASES = {
+    "type": "list",
+    "elements": "dict",
+    "required": True,
+    "options": {
+        "store": {"type": "str", "choices": ["tracking", "auth"], "required": True},
+        "url": {"type": "str", "required": True, "no_log": True},
+    },
+}
+COPIES = {
+    "databases": DATABASES,
+    "folder": {"type": "path", "required": True},
+    "server_role": {"type": "str", "required": True},
+    "writers": {"type": "list", "elements": "str", "default": []},
+    "quiet_timeout": {"type": "int", "default": 30},
+    "lock_timeout": {"type": "int", "default": 600},
+}
+
 # Before 3.6 the users' tables had the other store's name for theirs, in a database of their own.
 VERSION_TABLES = {"tracking": ["alembic_version"], "auth": ["alembic_version_auth", "alembic_version"]}
 

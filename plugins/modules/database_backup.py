@@ -22,25 +22,6 @@ options:
     type: str
     choices: [present, settled]
     default: present
-  databases:
-    description: The databases.
-    type: list
-    elements: dict
-    required: true
-    suboptions:
-      store:
-        description: What is in it.
-        type: str
-        choices: [tracking, auth]
-        required: true
-      url:
-        description: URL of somebody who may read all of it. Without a password and with a folder as C(host), it goes through PostgreSQL's socket there.
-        type: str
-        required: true
-  folder:
-    description: Where the copies are; made for its owner alone.
-    type: path
-    required: true
   version:
     description: The MLflow version that the tables are for.
     type: str
@@ -49,28 +30,11 @@ options:
     description: The one that they are to be for.
     type: str
     required: true
-  server_role:
-    description: The role of the server, whose connections must have ended.
-    type: str
-    required: true
-  writers:
-    description: Further roles that may write.
-    type: list
-    elements: str
-    default: []
   target_revisions:
     description: For each store, the revision that the tables are to have. Where all of them have it by the time that the lock is had, somebody else has
       done the upgrade, and there is no copy.
     type: dict
     default: {}
-  quiet_timeout:
-    description: Seconds to wait for that.
-    type: int
-    default: 30
-  lock_timeout:
-    description: Seconds to wait for a migration to end.
-    type: int
-    default: 600
   jobs:
     description: Tables that are copied at a time.
     type: int
@@ -83,6 +47,8 @@ options:
     description: Days after which the others go; V(0) for never.
     type: int
     default: 0
+extends_documentation_fragment:
+  - mlops.mlflow.copies
 attributes:
   check_mode:
     support: full
@@ -224,28 +190,25 @@ def half_done(folder: str, version: str, connections: dict) -> str:
     return name if about["version"] == version and not same else ""
 
 
+def remove(draft: str) -> str:
+    """Remove what there is of a copy; return what a message has to say where that fails too."""
+    try:
+        if os.path.isdir(draft):
+            shutil.rmtree(draft)
+    except OSError as error:
+        return f" What there is of the copy takes room in {draft} until the next one is made: {error}"
+    return ""
+
+
 def main() -> None:
     """Entry point."""
     module = AnsibleModule(
         argument_spec={
+            **database.COPIES,
             "state": {"type": "str", "choices": ["present", "settled"], "default": "present"},
-            "databases": {
-                "type": "list",
-                "elements": "dict",
-                "required": True,
-                "options": {
-                    "store": {"type": "str", "choices": ["tracking", "auth"], "required": True},
-                    "url": {"type": "str", "required": True, "no_log": True},
-                },
-            },
-            "folder": {"type": "path", "required": True},
             "version": {"type": "str", "required": True},
             "target_version": {"type": "str", "required": True},
-            "server_role": {"type": "str", "required": True},
-            "writers": {"type": "list", "elements": "str", "default": []},
             "target_revisions": {"type": "dict", "default": {}},
-            "quiet_timeout": {"type": "int", "default": 30},
-            "lock_timeout": {"type": "int", "default": 600},
             "jobs": {"type": "int", "default": 2},
             "keep": {"type": "int", "default": 5},
             "keep_days": {"type": "int", "default": 0},
@@ -310,8 +273,8 @@ def main() -> None:
     try:
         about = copy(module, name, connections, programs)
     except (Refused, OSError) as error:
-        shutil.rmtree(os.path.join(folder, name + backups.DRAFT), ignore_errors=True)
-        module.fail_json(msg=f"The databases could not be copied, so nothing was changed: {error}", **answer)
+        left = remove(os.path.join(folder, name + backups.DRAFT))
+        module.fail_json(msg=f"The databases could not be copied, so nothing was changed: {error}{left}", **answer)
     answer["removed"] = backups.outdated(backups.complete(folder), now, module.params["keep"], module.params["keep_days"])
     for old in answer["removed"]:
         shutil.rmtree(os.path.join(folder, old))

@@ -15,25 +15,6 @@ description:
     database. Whoever interrupts it leaves the database as it was.
   - The copy is checked first.
 options:
-  databases:
-    description: The databases.
-    type: list
-    elements: dict
-    required: true
-    suboptions:
-      store:
-        description: What is in it.
-        type: str
-        choices: [tracking, auth]
-        required: true
-      url:
-        description: URL of the owner of the tables or a superuser.
-        type: str
-        required: true
-  folder:
-    description: Where the copies are.
-    type: path
-    required: true
   name:
     description: Which of them. Without it, the newest for O(version). For O(unfinished) it is the copy that this run has made, since which nobody has
       written.
@@ -52,19 +33,8 @@ options:
     description: The role of the server, whose connections must have ended. For O(unfinished) those that are left are ended, if the connection may do that.
     type: str
     required: true
-  writers:
-    description: Further roles that may write.
-    type: list
-    elements: str
-    default: []
-  quiet_timeout:
-    description: Seconds to wait for that.
-    type: int
-    default: 30
-  lock_timeout:
-    description: Seconds to wait for a migration to end.
-    type: int
-    default: 600
+extends_documentation_fragment:
+  - mlops.mlflow.copies
 attributes:
   check_mode:
     support: full
@@ -248,23 +218,10 @@ def main() -> None:
     """Entry point."""
     module = AnsibleModule(
         argument_spec={
-            "databases": {
-                "type": "list",
-                "elements": "dict",
-                "required": True,
-                "options": {
-                    "store": {"type": "str", "choices": ["tracking", "auth"], "required": True},
-                    "url": {"type": "str", "required": True, "no_log": True},
-                },
-            },
-            "folder": {"type": "path", "required": True},
+            **database.COPIES,
             "name": {"type": "str", "default": ""},
             "version": {"type": "str", "default": ""},
             "unfinished": {"type": "bool", "default": False},
-            "server_role": {"type": "str", "required": True},
-            "writers": {"type": "list", "elements": "str", "default": []},
-            "quiet_timeout": {"type": "int", "default": 30},
-            "lock_timeout": {"type": "int", "default": 600},
         },
         supports_check_mode=True,
     )

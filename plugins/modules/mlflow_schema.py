@@ -442,15 +442,7 @@ def main() -> None:
     """Entry point."""
     module = AnsibleModule(
         argument_spec={
-            "databases": {
-                "type": "list",
-                "elements": "dict",
-                "required": True,
-                "options": {
-                    "store": {"type": "str", "choices": ["tracking", "auth"], "required": True},
-                    "url": {"type": "str", "required": True, "no_log": True},
-                },
-            },
+            "databases": database.DATABASES,
             "server_role": {"type": "str", "required": True},
             "users": {
                 "type": "list",

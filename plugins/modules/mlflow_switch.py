@@ -125,7 +125,8 @@ def copy(source: str, target: str) -> None:
 
 def keep(folder: str, files: list[str]) -> None:
     """Keep those of the files that are there."""
-    shutil.rmtree(folder, ignore_errors=True)
+    if os.path.isdir(folder):
+        shutil.rmtree(folder)
     os.mkdir(folder, 0o700)
     index = {os.path.basename(path): path for path in files if os.path.exists(path)}
     for name, path in index.items():
