@@ -214,7 +214,9 @@ def use(checks: Checks, server: dict[str, str], made: dict[str, str]) -> None:
                 """Return the input twice as large."""
                 return model_input * 2
 
-        info = mlflow.pyfunc.log_model(name="model", python_model=Doubler(), pip_requirements=["mlflow"])
+        # Before MLflow 3 a model is an artifact of its run.
+        name = "name" if hasattr(client, "search_logged_models") else "artifact_path"
+        info = mlflow.pyfunc.log_model(**{name: "model"}, python_model=Doubler(), pip_requirements=["mlflow"])
         version = mlflow.register_model(info.model_uri, made["name"]).version
         mlflow.end_run()
     with checks.step("set an alias"):
@@ -235,7 +237,8 @@ def clean(checks: Checks, module: AnsibleModule, server: dict[str, str], made: d
             client.delete_registered_model(made["name"])
         if "experiment" not in made:
             return
-        runs, models = client.search_runs([made["experiment"]]), client.search_logged_models([made["experiment"]])
+        runs = client.search_runs([made["experiment"]])
+        models = client.search_logged_models([made["experiment"]]) if hasattr(client, "search_logged_models") else []
         for model in models:
             client.delete_logged_model(model.model_id)
         client.delete_experiment(made["experiment"])
