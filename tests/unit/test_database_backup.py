@@ -50,3 +50,16 @@ def test_another_upgrade(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
 def test_no_copy_at_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """As before the first upgrade."""
     assert half_done(monkeypatch, tmp_path, "t1", "a1") == ""
+
+
+def test_what_is_left_of_a_copy_that_failed(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Goes, or the message says where it takes room; one that was never begun is nothing to speak of."""
+    assert database_backup.remove(str(folder / "never")) == ""
+
+    def refuse(_path: str) -> None:
+        raise PermissionError("no")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(database_backup.shutil, "rmtree", refuse)
+        assert str(folder / NAME) in database_backup.remove(str(folder / NAME))
+    assert database_backup.remove(str(folder / NAME)) == "" and not (folder / NAME).exists()

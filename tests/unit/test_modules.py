@@ -251,3 +251,21 @@ def test_the_newest_revision_is_read_once(tmp_path: Path, monkeypatch: pytest.Mo
     assert len(asked) == 2
     assert json.loads(cache.read_text(encoding="utf-8")) == known
     assert os.listdir(tmp_path) == ["heads.json"], "no draft stays"
+
+
+@pytest.mark.parametrize("models", [None, ["m-1"]])
+def test_the_proof_cleans_up_in_mlflow_2_too(monkeypatch: pytest.MonkeyPatch, models: list[str] | None) -> None:
+    """Whose client knows no logged models: they are artifacts of their runs."""
+    done: list[tuple[str, str]] = []
+    methods: dict[str, Any] = {
+        "search_registered_models": lambda **_filter: [],
+        "search_runs": lambda _experiments: [],
+        "delete_experiment": lambda experiment: done.append(("experiment", experiment)),
+    }
+    if models is not None:
+        methods["search_logged_models"] = lambda _experiments: [types.SimpleNamespace(model_id=each) for each in models]
+        methods["delete_logged_model"] = lambda model: done.append(("model", model))
+    monkeypatch.setitem(sys.modules, "mlflow", types.ModuleType("mlflow"))
+    monkeypatch.setitem(sys.modules, "mlflow.tracking", types.SimpleNamespace(MlflowClient=lambda: types.SimpleNamespace(**methods)))
+    mlflow_verify.clean(mlflow_verify.Checks(), None, {}, {"name": "proof", "experiment": "7"})
+    assert done == [("model", each) for each in models or []] + [("experiment", "7")]
