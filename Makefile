@@ -2,11 +2,12 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env lock demo demo-down clean test lint unit docs docs-update molecule sbom audit benchmark
+.PHONY: help env lock demo demo-down clean test lint unit docs docs-update molecule sbom audit bench
 
 PYTHON ?= python3
 SCENARIO ?= default
-NAME ?= upgrade
+NAME ?= serving
+MODE ?= quick
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export MLOPS_TESTBED_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mlops.mlflow
 
@@ -51,8 +52,8 @@ sbom: env ## what the lock of each MLflow version installs, as CycloneDX (build/
 audit: env ## known vulnerabilities of every locked package; fails when they cannot all be looked up
 	@testbed/audit
 
-benchmark: env ## one measurement on hosts made for it: make benchmark NAME=upgrade
-	@benchmarks/$(NAME)/run
+bench: env ## one measurement on hosts made for it: make bench NAME=serving MODE=full (or deploying, upgrade; quick)
+	@benchmarks/$(NAME)/run $(MODE)
 
 clean: ## remove environments, downloads and host images
 	testbed/clean

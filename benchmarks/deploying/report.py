@@ -1,0 +1,52 @@
+"""Makes a page and JSON of how long each run took.
+
+usage: report.py ROUNDS FOLDER MLFLOW-VERSION TARGET; FOLDER has a file with the seconds of each kind of run, one a line
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import statistics
+import sys
+from pathlib import Path
+
+# Which file, what it says, what it is compared with, and the goal.
+TABLE = [
+    ("script", "script, one bare host", "", ""),
+    ("cold", "`site.yml`, one bare host", "script", "≤ 1.25"),
+    ("warm", "`site.yml`, one host with nothing to do", "", "≤ 12 s"),
+    ("six_cold", "`site.yml`, six bare hosts", "cold", ""),
+    ("six_warm", "`site.yml`, six hosts with nothing to do", "warm", "≤ 2"),
+]
+
+
+def main() -> None:
+    """Write both."""
+    rounds, folder, version, target = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], Path(sys.argv[4])
+    seconds = {name: [float(line) for line in (folder / name).read_text(encoding="utf-8").split()] for name, *_rest in TABLE}
+    median = {name: statistics.median(values) for name, values in seconds.items()}
+    model = next(line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if line.startswith("model name"))
+    command = f"make bench NAME=deploying MODE={'quick' if rounds == 1 else 'full'}"
+    lines = [
+        "# How long site.yml takes",
+        "",
+        f"`{command}`, {datetime.date.today().isoformat()}: {os.cpu_count()} cores of {model}, Linux {platform.release()}; MLflow {version}. Median of "
+        f"{rounds} round{'s' if rounds > 1 else ''}. Controller and hosts share the machine's cores. Wheels and packages come from this machine.",
+        "",
+        "| run | seconds | ratio | goal |",
+        "| --- | ---: | --- | --- |",
+    ]
+    for name, title, other, goal in TABLE:
+        ratio = f"{median[name] / median[other]:.2f} × {other.replace('cold', 'one bare host').replace('warm', 'one host')}" if other else ""
+        lines.append(f"| {title} | {median[name]:.1f} | {ratio} | {goal} |")
+    page = "\n".join(lines) + "\n"
+    (target / "deploying.md").write_text(page, encoding="utf-8")
+    result = {"date": datetime.date.today().isoformat(), "command": command, "machine": {"processor": model, "cores": os.cpu_count()}, "mlflow": version}
+    (target / "deploying.json").write_text(json.dumps(result | {"seconds": seconds}, indent=1) + "\n", encoding="utf-8")
+    print(page)
+
+
+main()
