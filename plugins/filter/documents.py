@@ -1,9 +1,10 @@
 # Copyright the mlops.mlflow maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""Documents for other programs, as filters: lists of packages (module_utils/sbom.py) and S3 policies (module_utils/s3_policy.py)."""
+"""Documents for other programs, as filters: lists of packages (module_utils/sbom.py), S3 policies (module_utils/s3_policy.py) and CAs."""
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any
 
@@ -40,9 +41,22 @@ def s3_bucket_policy(destination: str, principals: dict[str, list[str]]) -> dict
         raise AnsibleFilterError(str(error)) from error
 
 
+def ca_files(sources: list[tuple[str, str]], folder: str) -> list[dict[str, str]]:
+    """What the module ``host_files`` needs to write CAs where update-ca-certificates looks for them.
+
+    Args:
+        sources: paths on the controller, with what they contain.
+        folder: on the host.
+
+    Returns:
+        One entry for each; the names end with ``.crt``, as other files would not be seen.
+    """
+    return [{"path": f"{folder}/{os.path.splitext(os.path.basename(path))[0]}.crt", "content": content} for path, content in sources]
+
+
 class FilterModule:
     """Filters of mlops.mlflow."""
 
     def filters(self) -> dict[str, Any]:
         """Names and functions."""
-        return {"host_sbom": host_sbom, "s3_bucket_policy": s3_bucket_policy, "s3_policy": s3_policy_of}
+        return {"ca_files": ca_files, "host_sbom": host_sbom, "s3_bucket_policy": s3_bucket_policy, "s3_policy": s3_policy_of}

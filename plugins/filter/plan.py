@@ -9,6 +9,7 @@ import re
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.mlops.mlflow.plugins.module_utils import firewall, guc, plan_report, postgresql, schema, server, sizing, tuning
 
 
@@ -78,8 +79,10 @@ def site_connections(hosts: list[dict[str, Any]], hosts_of: dict[str, list[str]]
         stores = "tracking, registry, users" if engines > 2 else "tracking, registry"
         what = f"{host.get('inventory_hostname')}: {workers} workers × ({pool} + {overflow}) × {engines} pools ({stores})"
         parts.append({"what": what, "count": sizing.mlflow_connections(workers, pool, overflow, engines)})
+        jobs = sizing.JOB_CONNECTIONS if boolean(host.get("mlflow_jobs"), strict=False) else 0
+        parts += [{"what": f"{host.get('inventory_hostname')}: jobs", "count": jobs}] if jobs else []
         all_workers += workers
-        by_store["tracking"] += sizing.mlflow_connections(workers, pool, overflow, 2)
+        by_store["tracking"] += jobs + sizing.mlflow_connections(workers, pool, overflow, 2)
         by_store["auth"] += sizing.mlflow_connections(workers, pool, overflow, engines - 2)
     for user in users if isinstance(users, list) else []:
         if isinstance(user, dict):
@@ -375,6 +378,24 @@ def lines(text: list[str], result_format: str) -> Any:
     return "\n".join(text) if result_format == "yaml" else text
 
 
+SERVICES = ("mlflow", "postgresql", "object_store", "gateway")
+
+
+def services(inventory: dict[str, Any], *names: str) -> list[str]:
+    """Name the groups that a play is for: a group that is not there would be an error of the play.
+
+    It also has Ansible load the filters before it starts its workers, where each of them would load them again.
+
+    Args:
+        inventory: Ansible's variable groups.
+        names: of the groups; without names, those of this collection.
+
+    Returns:
+        Those that the inventory has.
+    """
+    return [name for name in names or SERVICES if name in inventory]
+
+
 class FilterModule:
     """Filters of mlops.mlflow."""
 
@@ -406,6 +427,7 @@ class FilterModule:
             "postgresql_hba": postgresql.render_hba,
             "postgresql_host_plan": postgresql_host_plan,
             "postgresql_plan": postgresql_plan,
+            "services": services,
             "server_names": server.server_names,
             "site_connections": site_connections,
             "site_firewall": site_firewall,

@@ -43,11 +43,16 @@ OWN_VARIABLE = {
     "MLFLOW_S3_ENDPOINT_URL": "mlflow_s3_endpoint_url",
     "MLFLOW_SERVER_ALLOWED_HOSTS": "mlflow_allowed_hosts",
     "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": "mlflow_allowed_hosts",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "mlflow_jobs",
+    "MLFLOW_SERVER_JOB_ENABLE_PERIODIC_TASKS": "mlflow_periodic_jobs",
     "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW": "mlflow_database_max_overflow",
     "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE": "mlflow_database_pool_size",
     "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": "mlflow_webhook_key",
     "MLFLOW_WORKERS": "mlflow_workers",
+    "MLOPS_SHORTCUTS": "mlflow_shortcuts",
     "MLOPS_GATEWAY_SECRET": "mlflow_gateway_secret",
+    "MLOPS_JOBS_CA_FILE": "mlflow_jobs",
+    "MLOPS_JOBS_URL": "mlflow_jobs",
     "PYTHONPATH": "mlflow_auth",
 }
 
@@ -268,6 +273,17 @@ def _accounts(values: dict[str, Any]) -> list[str]:
     if users and re.fullmatch(r"[12]\..*|3\.([0-9]|1[0-3])\..*", str(values.get("mlflow_version", ""))):
         return [f"mlflow_users: MLflow {values['mlflow_version']} has no interface for their permissions; use 3.14 or newer, or leave them out"]
     return accounts.user_problems(users, str(values.get("mlflow_admin_user", "admin")))
+
+
+def _jobs(values: dict[str, Any]) -> list[str]:
+    wanted = values.get("mlflow_jobs", False)
+    if str(wanted).lower() not in ("true", "yes", "on", "1"):
+        return []
+    if re.fullmatch(r"[12]\..*|3\.([0-9]|1[0-5])\..*", str(values.get("mlflow_version", ""))):
+        return [problem("mlflow_jobs", wanted, f"MLflow {values['mlflow_version']} has other jobs or none; use 3.16 or newer, or leave it out")]
+    if values.get("mlflow_auth") == "proxy":
+        return [problem("mlflow_jobs", wanted, "with mlflow_auth proxy jobs cannot sign in; use mlflow_auth basic, or leave it out")]
+    return []
 
 
 def _firewall(values: dict[str, Any]) -> list[str]:
@@ -545,6 +561,7 @@ def input_problems(values: dict[str, Any], known: dict[str, dict[str, Any]], pre
         + _artifacts(values, artifacts_destination)
         + _access(values)
         + _accounts(values)
+        + _jobs(values)
     )
     return found + _specified(values, known, found)
 

@@ -20,6 +20,23 @@ VARIABLE = {"tracking": "mlflow_database_name", "auth": "mlflow_database_auth_na
 ROWS_PER_SECOND = 30_000
 SECONDS = 5
 
+# PostgreSQL then finds and orders runs by a metric without looking into the table, where those of one run lie together and not those of one name.
+INDEX = "mlops_latest_metrics"
+INDEX_TABLE = "latest_metrics"
+MAKE_INDEX = f"CREATE INDEX CONCURRENTLY {INDEX} ON public.{INDEX_TABLE} (key, run_uuid) INCLUDE (value, is_nan)"
+DROP_INDEX = f"DROP INDEX CONCURRENTLY public.{INDEX}"
+
+
+def index_repairs(valid: bool | None, wanted: bool) -> list[str]:
+    """Return the statements that make the index, or take it away. None of them may be in a transaction.
+
+    Args:
+        valid: whether it can be used; one whose making was interrupted cannot. None where there is none.
+        wanted: whether it is to be there.
+    """
+    drop = [DROP_INDEX] if valid is False or (valid and not wanted) else []
+    return drop + ([MAKE_INDEX] if wanted and not valid else [])
+
 
 def problem(store: str, found: list[str], wanted: str, history: list[str], tables: set[str]) -> str | None:
     """Say why an MLflow version must not touch a database; None when it may.

@@ -18,6 +18,10 @@ MAX_OVERFLOW = 1
 ENGINES = 3
 CONNECTIONS_OF_WORKER = (POOL_SIZE + MAX_OVERFLOW) * ENGINES
 
+# What the processes for jobs hold of one host, where there are any: a connection for each job that may run at once, by MLflow's own limits (3 kinds of ten
+# each, 2 of five, 1 of two), and one for the periodic tasks.
+JOB_CONNECTIONS = 43
+
 # What is connected besides MLflow's servers.
 SUPERUSERS = "superuser_reserved_connections"
 RESERVE = {"migration": 3, "backup": 4, "monitoring": 2, SUPERUSERS: 3}

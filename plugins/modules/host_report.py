@@ -84,6 +84,17 @@ report:
     free_mib:
       description: Free disk at /, in MiB.
       type: int
+    packages:
+      description: Names of the packages that are installed, on Debian and its like.
+      type: list
+      elements: str
+    users:
+      description: Names of the host's own users.
+      type: list
+      elements: str
+    packages_unfinished:
+      description: Whether an installation of packages was interrupted.
+      type: bool
     installed:
       description: Whether one of the markers exists.
       type: bool
@@ -190,6 +201,20 @@ def foreign_unit() -> bool:
     return unit != "" and "mlops.mlflow" not in unit
 
 
+def packages(listing: str) -> tuple[list[str], bool]:
+    """Tell what is installed.
+
+    Args:
+        listing: a line for each package, with its status and its name, as dpkg-query shows it.
+
+    Returns:
+        The names of those that are installed, and whether the installation of any was interrupted.
+    """
+    lines = [line.split() for line in listing.splitlines()]
+    unfinished = {status for status, dummy_name in lines} - {"installed", "not-installed", "config-files"}
+    return [name for status, name in lines if status == "installed"], bool(unfinished)
+
+
 def addresses(name: str) -> list[str]:
     """Return the addresses that the host finds for a name; none when it does not resolve."""
     try:
@@ -216,6 +241,8 @@ def main() -> None:
         supports_check_mode=True,
     )
     disk = os.statvfs("/")
+    dpkg = module.get_bin_path("dpkg-query")
+    installed, unfinished = packages(module.run_command([dpkg, "--show", "--showformat", "${db:Status-Status} ${Package}\n"])[1] if dpkg else "")
     resolved = {each["name"]: addresses(each["name"]) for each in module.params["names"]}
     module.exit_json(
         changed=False,
@@ -226,6 +253,10 @@ def main() -> None:
             "unresolved": [[each["variable"], each["name"]] for each in module.params["names"] if not resolved[each["name"]]],
             "resolved": resolved,
             "free_mib": disk.f_bavail * disk.f_frsize // (1024 * 1024),
+            "packages": installed,
+            "users": sorted(line.split(":")[0] for line in text("/etc/passwd").splitlines()),
+            # The folder has files where dpkg was killed in its work.
+            "packages_unfinished": unfinished or bool(glob.glob("/var/lib/dpkg/updates/[0-9]*")),
             "installed": any(os.path.exists(path) for path in module.params["markers"]),
             "clusters": clusters(module),
             "database_disk": database_disk(module),

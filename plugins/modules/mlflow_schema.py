@@ -55,10 +55,16 @@ options:
   action:
     description:
       - V(look) changes nothing. It waits for a migration that somebody else runs, so that its answer stays true.
-      - V(prepopulate) has MLflow do, while its servers run, what it can do of the migration; nothing where a release has no such step.
+      - V(prepopulate) makes the index and has MLflow do, while its servers run, what it can do of the migration, where a release has such a step.
     type: str
     choices: [look, migrate, prepopulate]
     default: migrate
+  metrics_index:
+    description: Whether the tracking store has an index of the latest metrics with their values. Searches for runs by metrics are faster with it, and
+      logging metrics is a little slower. It is made and taken away while servers run. What keeps it from being made is a warning, and the next run tries
+      again.
+    type: bool
+    default: true
   lock_timeout:
     description: Seconds to wait for another migration to end.
     type: int
@@ -169,6 +175,10 @@ FROM pg_database d LEFT JOIN LATERAL aclexplode(coalesce(d.datacl, acldefault('d
 WHERE d.datname = current_database() AND pg_has_role(d.datdba, 'USAGE') AND r.rolname = %(role)s
 GROUP BY d.oid
 """
+INDEX = """
+SELECT i.indisvalid FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = 'public' AND c.relname = %(name)s
+"""
 SCHEMA = "SELECT has_schema_privilege(%(role)s, 'public', 'USAGE')"
 
 
@@ -266,6 +276,14 @@ def apply(connection, statements: list[sql.Composed]) -> None:
         for statement in statements:
             cursor.execute(statement)
         cursor.execute("COMMIT")
+
+
+def index_repairs(connection, wanted: bool) -> list[str]:
+    """Return the statements that bring the index of the latest metrics to what it is to be."""
+    with connection.cursor() as cursor:
+        cursor.execute(INDEX, {"name": schema.INDEX})
+        row = cursor.fetchone()
+    return schema.index_repairs(row[0] if row else None, wanted)
 
 
 def prepopulate(url: str) -> dict[str, int]:
@@ -375,6 +393,8 @@ class Database:
         if fault:
             self.refuse(fault)
         self.grants = [each for role in self.roles if role not in self.unknown for each in repairs(self.connection, role, self.roles[role])]
+        has_metrics = self.store == "tracking" and schema.INDEX_TABLE in self.rows
+        self.index = index_repairs(self.connection, self.module.params["metrics_index"]) if has_metrics else []
 
     def refuse(self, fault: str) -> None:
         """End before anything is changed."""
@@ -394,7 +414,7 @@ class Database:
     @property
     def differs(self) -> bool:
         """Whether anything is to be done."""
-        return self.found != [self.wanted] or bool(self.grants or self.unknown)
+        return self.found != [self.wanted] or bool(self.grants or self.unknown or self.index)
 
     def take(self) -> None:
         """Wait for the lock, and look again: somebody else may have done it meanwhile. The lock goes with the connection."""
@@ -424,14 +444,32 @@ class Database:
             if self.found != [self.wanted]:
                 self.module.fail_json(msg=f"After the migration the {self.store} database is at {self.before or 'no revision'} instead of {self.wanted}.")
         apply(self.connection, self.grants)
+        # Nobody waits for it while the servers are stopped: it was made before that.
+        if before in ("", self.wanted):
+            self.bring_index()
         self.connection.close()
         return differed
 
+    def bring_index(self) -> None:
+        """Make the index, or take it away. MLflow works without it: what cannot be done now is left to the next run."""
+        with self.connection.cursor() as cursor:
+            for statement in self.index:
+                try:
+                    cursor.execute(statement)
+                except psycopg2.Error as error:
+                    why = str(error).strip()
+                    self.module.warn(
+                        f"The index {schema.INDEX} of the {self.store} database is not as wanted yet, and searches by metrics take longer: {why}. The next "
+                        "run of site.yml does it, if no transaction is open for longer than a minute then; mlflow_schema_metrics_index turns it off."
+                    )
+                    return
+
     def prepopulate(self) -> dict[str, int]:
-        """Have MLflow do what it can before the servers stop, if this is the way to its release."""
-        if self.store != "tracking" or not prepopulates(self.found):
+        """Make the index, and have MLflow do what it can before the servers stop, if this is the way to its release."""
+        if self.store != "tracking" or not (prepopulates(self.found) or self.index):
             return {}
         self.take()
+        self.bring_index()
         try:
             return prepopulate(self.url) if prepopulates(self.found) else {}
         except Exception as error:
@@ -451,6 +489,7 @@ def main() -> None:
                 "options": {"name": {"type": "str", "required": True}, "grants": {"type": "str", "choices": ["read", "write"], "default": "read"}},
             },
             "action": {"type": "str", "choices": ["look", "migrate", "prepopulate"], "default": "migrate"},
+            "metrics_index": {"type": "bool", "default": True},
             "lock_timeout": {"type": "int", "default": 600},
             "table_lock_timeout": {"type": "int", "default": 60},
         },
@@ -469,14 +508,14 @@ def main() -> None:
     answer = {
         "differs": any(each.differs for each in databases),
         "moves": moves,
-        "prepopulates": any(each.store == "tracking" and prepopulates(each.found) for each in databases) if moves else False,
+        "prepopulates": any(each.index or (each.store == "tracking" and prepopulates(each.found)) for each in databases) if moves else False,
         "rows": {each.store: schema.biggest(each.rows) for each in databases},
         "expected_seconds": schema.expected_seconds({each.store: sum(each.rows.values()) for each in databases if each.moves}),
         "revisions": {each.store: {"before": each.before, "after": each.wanted} for each in databases},
     }
     if module.params["action"] == "prepopulate":
         done = {} if module.check_mode else {kind: count for each in databases for kind, count in each.prepopulate().items()}
-        module.exit_json(changed=any(done.values()), prepopulated=done, **answer)
+        module.exit_json(changed=any(done.values()) or any(each.index for each in databases), prepopulated=done, **answer)
     if module.params["action"] == "look":
         module.exit_json(changed=False, **answer)
     changed = answer["differs"]

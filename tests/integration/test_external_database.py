@@ -113,7 +113,7 @@ def test_sessions_of_the_sites_own_users_count_once(playbook: Playbook, site: di
         found = problems(playbook("playbooks/preflight.yml", variables={"mlflow_workers": 3}))
         client.stdin.close()
     assert len(found) == 1
-    assert "of max_connections 300, 3 are reserved and 6 for backup and monitoring, which leaves 291; 374 are needed (tracking: 3 workers" in found[0]
+    assert "of max_connections 340, 3 are reserved and 6 for backup and monitoring, which leaves 331; 417 are needed (tracking: 3 workers" in found[0]
     assert "postgresql_users: analyst = 2, migration = 3)" in found[0]
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import ssl
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -127,3 +129,30 @@ class TestSecrets:
             " | xargs -0 grep -lFf /root/secrets"
         )
         assert connect(service).run(search).stdout == ""
+
+
+def test_has_no_idle_processes(mlflow: Any) -> None:
+    """One that starts the workers, the workers, and Python's own helper of the first. MLflow's command line, and processes for jobs, only with mlflow_jobs;
+    these know where the server is."""
+    settings = dict(re.findall(r'^(\w+)="(.*)"$', mlflow.check_output("cat /etc/mlflow/mlflow.env"), re.MULTILINE))
+    workers = int(settings["MLFLOW_WORKERS"])
+    processes = mlflow.check_output("ps -u mlflow -o args=").splitlines()
+    if settings["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false":
+        assert len(processes) == (workers + 2 if workers > 1 else 1)
+        assert "uvicorn" in processes[0]
+        return
+    consumers = [process for process in processes if "huey_consumer" in process]
+    assert len(consumers) >= 5
+    urls = mlflow.check_output("for pid in $(pgrep -u mlflow -f huey_consumer); do tr '\\0' '\\n' < /proc/$pid/environ | grep ^MLFLOW_TRACKING_URI=; done")
+    assert set(urls.splitlines()) == {f"MLFLOW_TRACKING_URI={settings['MLOPS_JOBS_URL']}"}
+
+
+def test_searches_find_the_same_without_distinct(mlflow: Any) -> None:
+    """In MLflow's own store: DISTINCT is left to the searches by dataset, where a run can come twice."""
+    program = (Path(__file__).parent / "searches.py").read_text(encoding="utf-8")
+    searches = json.loads(mlflow.check_output("/opt/mlflow/current/bin/python -c %s /opt/mlflow/app 2> /dev/null", program))
+    assert len(searches) > 5
+    for text, distinct, found, shortened, found_by_the_short_way in searches:
+        assert distinct
+        assert shortened == ("datasets." in text), text
+        assert found and found_by_the_short_way == found, text

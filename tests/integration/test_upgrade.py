@@ -247,8 +247,7 @@ STEPS = [
     "mlops.mlflow.mlflow : stop | Stop the server",
     "mlops.mlflow.mlflow_schema : backup | Copy the databases",
     "mlops.mlflow.mlflow_schema : migrate | Bring tables",
-    "mlops.mlflow.mlflow : configure | Write the server's environment",
-    "mlops.mlflow.mlflow : configure | Write the unit",
+    "mlops.mlflow.mlflow : configure | Write what the server reads",
     "mlops.mlflow.mlflow : switch | Make this version the current one",
     "mlops.mlflow.mlflow : service | Run the server",
     "mlops.mlflow.mlflow_schema : settle | Remember",
@@ -392,11 +391,15 @@ def test_a_database_of_another_program(site: dict[str, Any], playbook: Playbook,
 
 
 def test_an_early_release_to_the_newest(
-    site: dict[str, Any], playbook: Playbook, hosts: dict[str, Any], tables: Callable[[], dict[str, str]], before: dict[str, Any]
+    site: dict[str, Any], playbook: Playbook, hosts: dict[str, Any], tables: Callable[[], dict[str, str]], before: dict[str, Any], sql: Callable[[str], str]
 ) -> None:
-    """With what the last MLflow 2 has logged, for both clients."""
+    """With what the last MLflow 2 has logged, for both clients; and MLflow's migrations leave the index as it is."""
+    index = "SELECT indexrelid, indisvalid FROM pg_index WHERE indexrelid = to_regclass('public.mlops_latest_metrics')"
+    had = sql(index)
+    assert had.strip().endswith("|t")
     result = playbook("playbooks/site.yml", variables={"mlflow_version": NEW})
     assert result.returncode == 0, result.stdout
     assert {current(host) for host in hosts.values()} == {NEW} and served(site) == NEW
     assert tables() == before["tables"]
     assert client(site, NEW, "read", HISTORY) == before["said"] == client(site, OLD, "read", HISTORY)
+    assert sql(index) == had

@@ -47,7 +47,7 @@ def fixture_tarball(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def fixture_names(tarball: Path) -> list[str]:
     """Return the files in the tarball."""
     with tarfile.open(tarball) as archive:
-        return [member.name for member in archive.getmembers() if member.isfile()]
+        return [member.name for member in archive.getmembers() if not member.isdir()]
 
 
 @pytest.fixture(scope="module", name="installed")

@@ -762,3 +762,11 @@ def test_a_text_in_sql(text: str) -> None:
     written = database_report.literal(text)
     assert written.startswith(" E'") and written.endswith("'")
     assert written[3:-1].replace("''", "'").replace("\\\\", "\\") == text
+
+
+def test_jobs_are_no_hosts() -> None:
+    """They need connections, and migrate nothing."""
+    need = connections()
+    jobs = need | {"parts": [{"what": "m1: jobs", "count": 43}, *need["parts"]]}
+    assert external.needed(jobs).migration == external.needed(need).migration
+    assert external.needed(jobs).total == external.needed(need).total + 43

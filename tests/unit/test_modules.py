@@ -26,6 +26,21 @@ VALUES = st.text(st.one_of(st.characters(codec="utf-8", exclude_characters="\0")
 
 
 @pytest.mark.parametrize(
+    ("listing", "installed", "unfinished"),
+    [
+        ("", [], False),
+        ("installed acl\ninstalled nginx\n", ["acl", "nginx"], False),
+        ("installed acl\nconfig-files nginx\nnot-installed ceph\n", ["acl"], False),
+        ("installed acl\nhalf-configured nginx\n", ["acl"], True),
+        ("unpacked acl\n", [], True),
+    ],
+)
+def test_packages_count_when_they_are_installed(listing: str, installed: list[str], unfinished: bool) -> None:
+    """One that was removed left its configuration; one that was interrupted has to be completed."""
+    assert host_report.packages(listing) == (installed, unfinished)
+
+
+@pytest.mark.parametrize(
     ("cgroup", "unit"),
     [
         ("0::/system.slice/mlflow.service\n", "mlflow.service"),

@@ -58,6 +58,14 @@ def test_connections_of_one_host(variables: dict[str, Any], expected: int) -> No
     assert found["by_store"]["tracking"] == (expected if variables.get("mlflow_auth") == "none" else expected // 3 * 2)
 
 
+def test_jobs_hold_connections_of_their_own() -> None:
+    """To the tracking store alone."""
+    found = connections(host(mlflow_jobs="yes"), host(mlflow_jobs=False))
+    assert {"what": "m0: jobs", "count": sizing.JOB_CONNECTIONS} in found["parts"]
+    assert found["total"] == 2 * 4 * 41 * 3 + sizing.JOB_CONNECTIONS + sizing.RESERVED_CONNECTIONS
+    assert found["by_store"] == {"tracking": 2 * 4 * 41 * 2 + sizing.JOB_CONNECTIONS, "auth": 2 * 4 * 41}
+
+
 def test_connections_of_a_site_add_up() -> None:
     """Each host by its own size, users by their shares, and the reserve once; each part says what it is for."""
     small, large = host(cpus=1), host(cpus=8, memory_mib=64 * 1024, mlflow_auth="none")

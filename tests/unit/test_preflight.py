@@ -188,6 +188,18 @@ def host(
             "mlflow_users: MLflow 3.1.4 has no interface for their permissions; use 3.14 or newer, or leave them out",
         ),
         (
+            {"mlflow_jobs": True, "mlflow_version": "3.1.4"},
+            "mlflow_jobs = True: MLflow 3.1.4 has other jobs or none; use 3.16 or newer, or leave it out",
+        ),
+        (
+            {"mlflow_jobs": "yes", "mlflow_auth": "proxy", "gateway_auth_url": "http://127.0.0.1:4180"},
+            "mlflow_jobs = 'yes': with mlflow_auth proxy jobs cannot sign in; use mlflow_auth basic, or leave it out",
+        ),
+        (
+            {"mlflow_environment": {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "true"}},
+            "mlflow_environment.MLFLOW_SERVER_ENABLE_JOB_EXECUTION: its value is not shown; set mlflow_jobs instead, from which other values follow",
+        ),
+        (
             {"mlflow_users": [{"name": "a"}], "mlflow_auth": "none"},
             "mlflow_users: with mlflow_auth none there are no users; set mlflow_auth to basic, or leave them out",
         ),
@@ -554,7 +566,7 @@ def test_the_text_of_a_file(tmp_path: Path) -> None:
 
 
 def target(owner: str = "mlflow_owner", server: str = "mlflow", password: str = "x", owner_password: str = "y", **changes: Any) -> dict[str, Any]:
-    """Return the options of database_report as playbooks/vars/site.yml makes them."""
+    """Return the options of database_report as playbooks/group_vars/all.yml makes them."""
     about = {"host": "db", "port": 5432, "sslmode": "verify-full", "ca_file": "", "ca_text": "", "databases": [{"store": "tracking", "name": "mlflow"}]}
     roles = {"owner": {"user": owner, "password": owner_password}, "server": {"user": server, "password": password}, "further_users": []}
     return about | roles | changes

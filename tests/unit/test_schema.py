@@ -117,3 +117,20 @@ def test_tables_of_others() -> None:
         "its table users belongs to the role shop, and mlflow_owner cannot change it. Where it is MLflow's: ALTER TABLE public.users OWNER TO mlflow_owner, "
         "and so with all of MLflow's tables. Where it is another program's: give MLflow a database of its own in mlflow_database_auth_name"
     )
+
+
+@pytest.mark.parametrize(
+    ("valid", "wanted", "statements"),
+    [
+        (None, True, [schema.MAKE_INDEX]),
+        (True, True, []),
+        # Its making was interrupted.
+        (False, True, [schema.DROP_INDEX, schema.MAKE_INDEX]),
+        (True, False, [schema.DROP_INDEX]),
+        (False, False, [schema.DROP_INDEX]),
+        (None, False, []),
+    ],
+)
+def test_the_index_comes_and_goes(valid: bool | None, wanted: bool, statements: list[str]) -> None:
+    """And one that cannot be used is made anew."""
+    assert schema.index_repairs(valid, wanted) == statements
