@@ -64,7 +64,7 @@ def site_connections(hosts: list[dict[str, Any]], hosts_of: dict[str, list[str]]
         users: ``postgresql_users``, each with its share in ``connections``.
 
     Returns:
-        ``total``, the ``workers`` of all hosts, ``parts``: ``what`` and ``count`` of each, ``by_store``: the pools' connections to each
+        ``total``, how many ``hosts``, the ``workers`` of all of them, ``parts``: ``what`` and ``count`` of each, ``by_store``: the pools' connections to each
         database, ``unknown``: hosts that nobody looked at, of which nothing is counted, and ``elsewhere``: whether MLflow connects to an
         address of its own choice, which may be a pooler's.
     """
@@ -90,6 +90,7 @@ def site_connections(hosts: list[dict[str, Any]], hosts_of: dict[str, list[str]]
     parts += [{"what": what, "count": count} for what, count in sizing.RESERVE.items()]
     return {
         "total": sum(part["count"] for part in parts),
+        "hosts": len(hosts),
         "workers": all_workers,
         "parts": parts,
         "by_store": by_store,

@@ -217,10 +217,8 @@ def needed(connections: dict[str, Any]) -> Need:
     """Leave to the server's administrator what is kept for superusers, backup and monitoring: the server says what of it is in use or reserved."""
     parts = [part for part in connections["parts"] if part["what"] == "migration" or part["what"] not in sizing.RESERVE]
     users = [part["count"] for part in parts if part["what"].startswith("postgresql_users: ")]
-    jobs = [part for part in parts if part["what"].endswith(": jobs")]
-    hosts = len(parts) - len(users) - len(jobs) - 1
     arithmetic = ", ".join(f"{part['what']} = {part['count']}" for part in parts)
-    migration = sizing.RESERVE["migration"] + max(hosts - 1, 0)
+    migration = sizing.RESERVE["migration"] + max(connections["hosts"] - 1, 0)
     return Need(sum(part["count"] for part in parts), arithmetic, connections["by_store"], sum(users), migration)
 
 

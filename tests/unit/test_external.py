@@ -88,7 +88,7 @@ def connections(tracking: int = 41, auth: int = 41, users: int = 5, hosts: int =
     parts = [{"what": "m1: 1 workers", "count": tracking + auth}, *({"what": f"m{each}: 0 workers", "count": 0} for each in range(2, hosts + 1))]
     parts += [{"what": "postgresql_users: a", "count": users}] if users else []
     parts += [{"what": what, "count": count} for what, count in sizing.RESERVE.items()]
-    return {"parts": parts, "by_store": {"tracking": tracking, "auth": auth}, "unknown": []}
+    return {"parts": parts, "by_store": {"tracking": tracking, "auth": auth}, "hosts": hosts, "unknown": []}
 
 
 def problems(report: dict[str, Any], need: dict[str, Any] | None = None, **changes: Any) -> list[str]:

@@ -79,7 +79,7 @@ def test_connections_of_a_site_add_up() -> None:
         *({"what": what, "count": count} for what, count in sizing.RESERVE.items()),
     ]
     assert found["total"] == 123 + 656 + 17 + sizing.RESERVED_CONNECTIONS
-    assert (found["workers"], found["by_store"], found["unknown"]) == (9, {"tracking": 82 + 656, "auth": 41}, [])
+    assert (found["hosts"], found["workers"], found["by_store"], found["unknown"]) == (2, 9, {"tracking": 82 + 656, "auth": 41}, [])
     assert connections()["total"] == connections(users="x")["total"] == sizing.RESERVED_CONNECTIONS
 
 

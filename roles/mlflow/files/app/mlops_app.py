@@ -1,8 +1,8 @@
 # Written by the role mlops.mlflow.mlflow; edits are overwritten.
 """The application that uvicorn runs: MLflow's own, with a direct way to its REST API.
 
-MLflow's REST API is a Flask application. Since 3.3 it is mounted in a FastAPI application, whose middlewares, routers and bridges to a thread take as long as
-the call itself, although the Flask application checks hosts, origins and users by itself. So calls of the REST API go to it directly, and
+MLflow's REST API is a Flask application. Since 3.3 it is mounted in a FastAPI application, whose middlewares, routers and bridges to a thread it does
+not need: the Flask application checks hosts, origins and users by itself. So calls of the REST API go to it directly, and
 everything else (pages, files, traces, artifacts, streams) through FastAPI as before.
 """
 
