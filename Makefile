@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env lock demo demo-down clean test lint unit docs docs-update molecule sbom audit bench
+.PHONY: help env lock demo demo-down clean test lint unit docs docs-update molecule scenarios sbom audit bench
 
 PYTHON ?= python3
 SCENARIO ?= default
@@ -20,7 +20,11 @@ demo: env ## a host, and MLflow on it, used by the real client
 demo-down: env ## remove what demo made
 	@testbed/demo/down
 
-test: lint docs unit ## everything: linters, documentation, unit tests, all Molecule scenarios
+test: env ## everything: linters, documentation, unit tests, all Molecule scenarios
+	@testbed/machine browser lint
+	@$(MAKE) --no-print-directory --jobs --output-sync=line lint docs unit scenarios
+
+scenarios: env
 	@testbed/scenarios $(notdir $(patsubst %/,%,$(dir $(wildcard molecule/*/molecule.yml))))
 
 lint: env ## yamllint, ansible-lint (production profile), changelog, ansible-test sanity

@@ -1,4 +1,5 @@
-"""Writes the pages that repeat what the code says: each role's README.md, docs/variables.md, docs/plugins.md and the tables in docs/sizing.md.
+"""Writes the pages that repeat what the code says: each role's README.md, docs/variables.md, docs/plugins.md and the tables in docs/sizing.md and
+docs/performance.md.
 
 usage: python docs/generate.py [--check]
 
@@ -403,7 +404,15 @@ def refusals() -> str:
     return "\n".join(blocks)
 
 
+def measured(name: str) -> str:
+    """Return what a benchmark found, without the title of its page."""
+    return (ROOT / f"benchmarks/results/{name}.md").read_text(encoding="utf-8").partition("\n\n")[2]
+
+
 SECTIONS = {
+    "serving": lambda: measured("serving"),
+    "settings": lambda: measured("settings"),
+    "deploying": lambda: measured("deploying"),
     "refusals": refusals,
     "reserve": reserve_table,
     "results": results_table,

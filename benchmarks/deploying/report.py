@@ -6,12 +6,11 @@ usage: report.py ROUNDS FOLDER MLFLOW-VERSION TARGET; FOLDER has a file with the
 from __future__ import annotations
 
 import datetime
-import json
-import os
-import platform
 import statistics
 import sys
 from pathlib import Path
+
+from harness import machine, save, where
 
 # Which file, what it says, what it is compared with, and the goal.
 TABLE = [
@@ -28,13 +27,13 @@ def main() -> None:
     rounds, folder, version, target = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], Path(sys.argv[4])
     seconds = {name: [float(line) for line in (folder / name).read_text(encoding="utf-8").split()] for name, *_rest in TABLE}
     median = {name: statistics.median(values) for name, values in seconds.items()}
-    model = next(line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if line.startswith("model name"))
     command = f"make bench NAME=deploying MODE={'quick' if rounds == 1 else 'full'}"
+    result = {"date": datetime.date.today().isoformat(), "command": command, "machine": machine(), "mlflow": version, "seconds": seconds}
     lines = [
         "# How long site.yml takes",
         "",
-        f"`{command}`, {datetime.date.today().isoformat()}: {os.cpu_count()} cores of {model}, Linux {platform.release()}; MLflow {version}. Median of "
-        f"{rounds} round{'s' if rounds > 1 else ''}. Controller and hosts share the machine's cores. Wheels and packages come from this machine.",
+        f"{where(result)} Median of {rounds} round{'s' if rounds > 1 else ''}. Controller and hosts share the machine's cores. Wheels and packages come from "
+        "this machine.",
         "",
         "| run | seconds | ratio | goal |",
         "| --- | ---: | --- | --- |",
@@ -44,8 +43,7 @@ def main() -> None:
         lines.append(f"| {title} | {median[name]:.1f} | {ratio} | {goal} |")
     page = "\n".join(lines) + "\n"
     (target / "deploying.md").write_text(page, encoding="utf-8")
-    result = {"date": datetime.date.today().isoformat(), "command": command, "machine": {"processor": model, "cores": os.cpu_count()}, "mlflow": version}
-    (target / "deploying.json").write_text(json.dumps(result | {"seconds": seconds}, indent=1) + "\n", encoding="utf-8")
+    save(target / "deploying.json", result)
     print(page)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+from harness import number, percentile, where
 
 matplotlib.use("svg")
 from matplotlib import pyplot  # noqa: E402 - not before the choice
@@ -21,11 +22,6 @@ SIDES = ("stock", "site.yml")
 COLORS = {"stock": "#b0b7c3", "site.yml": "#1f6feb"}
 Round = dict[str, Any]
 Measure = Callable[[Round], float]
-
-
-def percentile(values: list[float], part: int) -> float:
-    """The value below which that part of a hundred is."""
-    return sorted(values)[min(len(values) * part // 100, len(values) - 1)]
 
 
 def latency(name: str, part: int) -> Measure:
@@ -81,11 +77,6 @@ TABLE: list[tuple[str, str, Measure, bool, str]] = [
 ]
 
 
-def number(value: float) -> str:
-    """Three digits that count."""
-    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
-
-
 def row(rounds: list[dict[str, Round]], title: str, unit: str, measure: Measure, more: bool, goal: str) -> str:
     """One line of the table: medians over the rounds, and the median of the ratios in each round."""
     values = {side: [measure(each[side]) for each in rounds] for side in SIDES}
@@ -116,12 +107,11 @@ def main() -> None:
     """Read, write, draw."""
     folder = Path(sys.argv[1])
     result = json.loads((folder / "serving.json").read_text(encoding="utf-8"))
-    rounds, where = result["rounds"], result["machine"]
+    rounds = result["rounds"]
     lines = [
         "# MLflow by site.yml, compared with MLflow as guides have it",
         "",
-        f"`{result['command']}`, {result['date']}: {where['cores']} cores of {where['processor']}, {where['memory_gib']} GiB, Linux {where['kernel']}; "
-        f"MLflow {result['mlflow']}, {result['postgresql']}. Median of {len(rounds)} round{'s' if len(rounds) > 1 else ''}; "
+        f"{where(result)} Median of {len(rounds)} round{'s' if len(rounds) > 1 else ''}; "
         "ratios are of the same round, and more than 1 is better than stock. Client and server share the machine's cores.",
         "",
         "| measure | stock | site.yml | | ratio | goal |",

@@ -23,7 +23,8 @@ SECONDS = 5
 # PostgreSQL then finds and orders runs by a metric without looking into the table, where those of one run lie together and not those of one name.
 INDEX = "mlops_latest_metrics"
 INDEX_TABLE = "latest_metrics"
-MAKE_INDEX = f"CREATE INDEX CONCURRENTLY {INDEX} ON public.{INDEX_TABLE} (key, run_uuid) INCLUDE (value, is_nan)"
+INDEX_COLUMNS = "(key, value, run_uuid) INCLUDE (is_nan)"
+MAKE_INDEX = f"CREATE INDEX CONCURRENTLY {INDEX} ON public.{INDEX_TABLE} {INDEX_COLUMNS}"
 DROP_INDEX = f"DROP INDEX CONCURRENTLY public.{INDEX}"
 
 

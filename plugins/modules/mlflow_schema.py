@@ -176,7 +176,8 @@ WHERE d.datname = current_database() AND pg_has_role(d.datdba, 'USAGE') AND r.ro
 GROUP BY d.oid
 """
 INDEX = """
-SELECT i.indisvalid FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+SELECT i.indisvalid AND pg_get_indexdef(c.oid) LIKE %(like)s
+FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = 'public' AND c.relname = %(name)s
 """
 SCHEMA = "SELECT has_schema_privilege(%(role)s, 'public', 'USAGE')"
@@ -281,7 +282,7 @@ def apply(connection, statements: list[sql.Composed]) -> None:
 def index_repairs(connection, wanted: bool) -> list[str]:
     """Return the statements that bring the index of the latest metrics to what it is to be."""
     with connection.cursor() as cursor:
-        cursor.execute(INDEX, {"name": schema.INDEX})
+        cursor.execute(INDEX, {"name": schema.INDEX, "like": f"%{schema.INDEX_COLUMNS}"})
         row = cursor.fetchone()
     return schema.index_repairs(row[0] if row else None, wanted)
 

@@ -243,11 +243,9 @@ def test_no_room_for_the_copy(playbook: Playbook, postgresql: Any) -> None:
 
 
 STEPS = [
-    "What can be done while the servers run",
     "mlops.mlflow.mlflow : stop | Stop the server",
     "mlops.mlflow.mlflow_schema : backup | Copy the databases",
     "mlops.mlflow.mlflow_schema : migrate | Bring tables",
-    "mlops.mlflow.mlflow : configure | Write what the server reads",
     "mlops.mlflow.mlflow : switch | Make this version the current one",
     "mlops.mlflow.mlflow : service | Run the server",
     "mlops.mlflow.mlflow_schema : settle | Remember",

@@ -123,9 +123,10 @@ def test_gunicorn_and_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "mlflow", type("", (), {}))
     monkeypatch.setitem(__import__("sys").modules, "mlflow.server", type("", (), {"app": flask}))
     monkeypatch.setenv("MLOPS_SHORTCUTS", "true")
-    monkeypatch.setattr(app.mlops_search, "install", lambda: installed.append(True))
+    for each in (app.mlops_search, app.mlops_logging):
+        monkeypatch.setattr(each, "install", lambda: installed.append(True))
     assert app.shortened(flask) is flask
-    assert installed == [True]
+    assert installed == [True, True]
     monkeypatch.setenv("MLOPS_SHORTCUTS", "false")
     assert app.shortened(fastapi) is fastapi
-    assert installed == [True]
+    assert installed == [True, True]

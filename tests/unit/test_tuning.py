@@ -81,7 +81,7 @@ def _overrides(*names: str, absurd: bool = True) -> st.SearchStrategy[dict[str, 
 
 def often(examples: int) -> Any:
     """Run a property this many times; one slow example is no fault."""
-    return settings(max_examples=examples, deadline=None)
+    return settings(max_examples=examples)
 
 
 def mib(value: Any) -> float:

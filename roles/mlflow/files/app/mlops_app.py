@@ -18,6 +18,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import mlops_logging
+import mlops_login
 import mlops_search
 
 # Together as many as MLflow has by AnyIO; the pools of connections to the database are made for them. What clients log is done by few at a time: more
@@ -158,13 +160,20 @@ def direct_paths(rest: Any, full: Any) -> set[str]:
     return {prefix + call for call in api | twins if not any(is_native(prefix + call, method) for method in METHODS)}
 
 
+def shortcuts() -> bool:
+    """Tell whether they are wanted."""
+    return os.environ.get("MLOPS_SHORTCUTS") == "true"
+
+
 def shortened(full: Any) -> Any:
-    """Shorten searches, and put the direct way before MLflow's application, unless that is Flask's anyway (MLflow before 3.3); neither if nobody wants it."""
+    """Shorten searches and logging, and put the direct way before MLflow's application, unless that is Flask's anyway (MLflow before 3.3); nothing of it if
+    nobody wants it."""
     from mlflow.server import app as rest
 
-    if os.environ.get("MLOPS_SHORTCUTS") != "true":
+    if not shortcuts():
         return full
     mlops_search.install()
+    mlops_logging.install()
     if full is rest:
         return full
     made = Dispatcher(full, rest, direct_paths(rest, full))
@@ -178,6 +187,8 @@ def with_users() -> Any:
     """Make the application with MLflow's basic-auth."""
     from mlflow.server import auth
 
+    if shortcuts():
+        mlops_login.install(auth)
     return shortened(auth.create_app())
 
 
