@@ -22,7 +22,7 @@ demo-down: env ## remove what demo made
 
 test: env ## everything: linters, documentation, unit tests, all Molecule scenarios
 	@testbed/machine browser lint
-	@$(MAKE) --no-print-directory --jobs --output-sync=line lint docs unit scenarios
+	@$(MAKE) --no-print-directory --jobs lint docs unit scenarios
 
 scenarios: env
 	@testbed/scenarios $(notdir $(patsubst %/,%,$(dir $(wildcard molecule/*/molecule.yml))))

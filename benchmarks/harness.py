@@ -66,9 +66,30 @@ class Server:
         """Run one of our programs."""
         return self.run(sys.executable, str(PROGRAMS / name), *arguments, **extra)
 
-    def load(self, runs: Path, metrics: int, clients: int, seconds: int) -> dict[str, float]:
-        """Have so many clients log batches as fast as they can; `answers`, `errors`, `seconds`, `p50` and `p95` in ms."""
-        return self.run(*wrk(self.url, clients, seconds), RUNS=str(runs), METRICS=str(metrics))
+    def load(self, runs: Path, metrics: int, clients: int, seconds: int) -> dict[str, Any]:
+        """Have so many clients log batches as fast as they can; `answers`, `errors`, `seconds`, `p50` and `p95` in ms, and the processors' ms for each answer."""
+        before = self.processor()
+        result = self.run(*wrk(self.url, clients, seconds), RUNS=str(runs), METRICS=str(metrics))
+        after = self.processor()
+        return result | {"processor": {unit: round((after[unit] - before[unit]) / max(result["answers"], 1), 2) for unit in after}}
+
+    def settle(self) -> None:
+        """Wait until it answers from its database, five times at once, in no time: one that has blocked itself needs half a minute for that."""
+        import requests
+
+        quick, end = 0, time.monotonic() + 180
+        while quick < 5:
+            if time.monotonic() > end:
+                sys.exit(f"{self.name}: MLflow does not answer.")
+            start = time.monotonic()
+            try:
+                auth = ("admin", self.password) if self.password else None
+                url = f"{self.url}/api/2.0/mlflow/experiments/get?experiment_id=0"
+                good = requests.get(url, auth=auth, verify=os.environ["CA_FILE"], timeout=60).ok
+            except requests.RequestException:
+                good = False
+            quick = quick + 1 if good and time.monotonic() - start < 1 else 0
+            time.sleep(0.05)
 
     @contextlib.contextmanager
     def writers(self, count: int, runs: Path) -> Iterator[None]:
@@ -89,16 +110,24 @@ class Server:
             sys.exit(f"On {self.address}, this failed:\n{script}\n{done.stdout}{done.stderr}")
         return done.stdout
 
-    def memory(self) -> dict[str, int]:
-        """Proportional set size in MiB of the server, and of PostgreSQL and the gateway beside it."""
-        script = """
-        sum() {
-          for f in $(grep -lE "$1" /proc/[0-9]*/cgroup); do cat "${f%cgroup}smaps_rollup" 2>/dev/null; done | awk '/^Pss:/ {s += $2} END {print int(s / 1024)}'
-        }
+    def sums(self, file: str, awk: str) -> dict[str, int]:
+        """Add up something of all processes: those of the server, and of PostgreSQL and the gateway beside it."""
+        script = f"""
+        sum() {{
+          for f in $(grep -lE "$1" /proc/[0-9]*/cgroup); do cat "${{f%cgroup}}{file}" 2>/dev/null; done | awk '{awk} END {{print int(s)}}'
+        }}
         """
         units = {"server": f"/{self.unit}(-[0-9])?\\.service", "postgresql": "/postgresql@", "gateway": "/mlflow-gateway.service"}
         lines = self.on_host(script + "\n".join(f"sum '{unit}'" for unit in units.values())).split()
         return dict(zip(units, map(int, lines), strict=True))
+
+    def memory(self) -> dict[str, int]:
+        """Proportional set size in MiB."""
+        return self.sums("smaps_rollup", "/^Pss:/ {s += $2 / 1024}")
+
+    def processor(self) -> dict[str, int]:
+        """Time of the processors in ms, in hundredths of a second: their own, and that of children that have ended."""
+        return self.sums("stat", '{sub(/.*\\) /, ""); s += 10 * ($12 + $13 + $14 + $15)}')
 
     @contextlib.contextmanager
     def alone(self, others: list[Server]) -> Iterator[None]:

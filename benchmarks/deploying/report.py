@@ -16,6 +16,7 @@ from harness import machine, save, where
 TABLE = [
     ("script", "script, one bare host", "", ""),
     ("cold", "`site.yml`, one bare host", "script", "≤ 1.25"),
+    ("controller", "the processor's time that Ansible takes of that on the controller", "cold", ""),
     ("warm", "`site.yml`, one host with nothing to do", "", "≤ 12 s"),
     ("six_cold", "`site.yml`, six bare hosts", "cold", ""),
     ("six_warm", "`site.yml`, six hosts with nothing to do", "warm", "≤ 2"),

@@ -37,12 +37,6 @@ def measure(server: Server, mode: Mode, folder: Path) -> dict[str, Any]:
     runs, result = folder / "runs", {}
     result["idle"] = server.memory()
     result["client"] = server.program("client.py", str(mode.calls))
-    for metrics in (20, 10):
-        for clients, seconds in mode.load.items():
-            if metrics == 10 and clients not in (8, 32):
-                continue
-            result[f"load {metrics} {clients}"] = server.load(runs, metrics, clients, seconds)
-    result["loaded"] = server.memory()
     with server.writers(8, runs):
         result["search"] = server.program("client.py", str(mode.calls), "search_runs")["search_runs"]
     # The browser is driven from the controller's environment.
@@ -53,6 +47,15 @@ def measure(server: Server, mode: Mode, folder: Path) -> dict[str, Any]:
             for _mib in range(1024):
                 out.write(os.urandom(1024 * 1024))
     result["artifact"] = server.program("artifact.py", str(file), "mlflow")
+    # Last, as it may take a server long to come to itself after that.
+    for metrics in (10, 20):
+        for clients, seconds in mode.load.items():
+            if metrics == 10 and clients not in (8, 32):
+                continue
+            server.settle()
+            result[f"load {metrics} {clients}"] = server.load(runs, metrics, clients, seconds)
+    result["loaded"] = server.memory()
+    server.settle()
     return result
 
 

@@ -77,6 +77,26 @@ TABLE: list[tuple[str, str, Measure, bool, str]] = [
 ]
 
 
+def own(name: str) -> Measure:
+    """What the client itself computes for a call, in ms."""
+    return lambda side: statistics.median(side["client"][f"{name} own"])
+
+
+def processor(key: str, unit: str) -> Measure:
+    """What the server's host computes for an answer, in ms."""
+    return lambda side: side[key]["processor"][unit] if unit else sum(side[key]["processor"].values())
+
+
+# Title, how it is found in a round.
+PROFILE: list[tuple[str, Measure]] = [
+    *[(f"`{name}`, the client itself", own(name)) for name in ("log_metric", "log_batch", "get_run", "search_runs")],
+    *[
+        (f"`log_batch(20)` with 8 clients, {title}", processor("load 20 8", unit))
+        for title, unit in (("MLflow", "server"), ("PostgreSQL", "postgresql"), ("gateway", "gateway"), ("together", ""))
+    ],
+]
+
+
 def row(rounds: list[dict[str, Round]], title: str, unit: str, measure: Measure, more: bool, goal: str) -> str:
     """One line of the table: medians over the rounds, and the median of the ratios in each round."""
     values = {side: [measure(each[side]) for each in rounds] for side in SIDES}
@@ -117,6 +137,15 @@ def main() -> None:
         "| measure | stock | site.yml | | ratio | goal |",
         "| --- | ---: | ---: | --- | ---: | --- |",
         *[row(rounds, *each) for each in TABLE],
+        "",
+        "What the processors do for one call, in ms:",
+        "",
+        "| call | stock | site.yml |",
+        "| --- | ---: | ---: |",
+        *[
+            f"| {title} | {' | '.join(number(statistics.median(measure(each[side]) for each in rounds)) for side in SIDES)} |"
+            for title, measure in PROFILE
+        ],
         "",
         "Stock: `pip install mlflow psycopg2-binary boto3`, Debian's PostgreSQL as it comes, `mlflow server --workers 4`, no login, no TLS. By site.yml: the "
         "defaults, so with the gateway, TLS and logins. The same versions, tables, rows and object store.",

@@ -1,4 +1,4 @@
-"""Changes one thing after the other on the host of a site, and measures each between two measurements of the host as site.yml left it.
+"""Changes one thing after the other on the host of a site, and measures two of them between two measurements of the host as site.yml left it.
 
 usage: measure.py {quick|full} FOLDER RESULT, with MLFLOW_TRACKING_PASSWORD, CA_FILE and SSH_KEY; FOLDER has the file runs, with the runs to log to
 """
@@ -13,7 +13,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import requests
 import yaml
 from harness import Server, machine, save
 
@@ -33,30 +32,17 @@ class Mode:
 MODES = {"quick": Mode(rounds=1, load_seconds=3, searches=20), "full": Mode(rounds=3, load_seconds=5, searches=40)}
 
 
-def wait(server: Server) -> None:
-    """Until it answers from its database."""
-    for _try in range(600):
-        try:
-            url = f"{server.url}/api/2.0/mlflow/experiments/get?experiment_id=0"
-            if requests.get(url, auth=("admin", server.password), verify=os.environ["CA_FILE"], timeout=60).ok:
-                return
-        except requests.ConnectionError:
-            pass
-        time.sleep(0.05)
-    sys.exit("MLflow does not answer.")
-
-
 def measure(server: Server, mode: Mode, runs: Path, change: str) -> dict[str, Any]:
     """Measure with one change, or with none."""
     functions = (HERE / "on_host.sh").read_text(encoding="utf-8")
     server.on_host(f"{functions}\nreset\n{change}\nprepare\n")
     start = time.perf_counter()
     server.on_host(f"{functions}\nxargs systemctl start < /root/units\n")
-    wait(server)
+    server.settle()
     result: dict[str, Any] = {"start": round(time.perf_counter() - start, 2)}
     # Connections and caches are warm, as on a server that has run for a while.
     server.load(runs, 10, 32, 2)
-    for clients in (1, 8, 32):
+    for clients in (8, 32):
         load = server.load(runs, 10, clients, mode.load_seconds)
         if load["errors"]:
             sys.exit(f"{load['errors']} errors with: {change}")
@@ -75,17 +61,20 @@ def main() -> None:
     functions = (HERE / "on_host.sh").read_text(encoding="utf-8")
     rounds = []
     for number in range(mode.rounds):
-        before = measure(server, mode, folder / "runs", "")
-        found: dict[str, Any] = {}
         # In the other direction each time, as a machine's speed changes.
-        for index, change in enumerate(changes if number % 2 == 0 else reversed(changes)):
-            print(f"    round {number + 1} of {mode.rounds}, {index + 1} of {len(changes)}: {change['what']}", flush=True)
-            with_it = measure(server, mode, folder / "runs", change["on"])
-            if "off" in change:
-                server.on_host(f"{functions}\nreset\n{change['off']}\n")
-            after = measure(server, mode, folder / "runs", "")
-            found[change["what"]] = {"before": before, "with": with_it, "after": after}
-            before = after
+        order = changes if number % 2 == 0 else changes[::-1]
+        found: dict[str, Any] = {}
+        before = measure(server, mode, folder / "runs", "")
+        for index in range(0, len(order), 2):
+            pair = order[index : index + 2]
+            for change in pair:
+                print(f"    round {number + 1} of {mode.rounds}: {change['what']}", flush=True)
+                found[change["what"]] = {"before": before, "with": measure(server, mode, folder / "runs", change["on"])}
+                if "off" in change:
+                    server.on_host(f"{functions}\nreset\n{change['off']}\n")
+            before = measure(server, mode, folder / "runs", "")
+            for change in pair:
+                found[change["what"]]["after"] = before
         rounds.append(found)
     parts = {change["what"]: change["part"] for change in changes}
     command = f"make bench NAME=settings MODE={sys.argv[1]}"

@@ -17,7 +17,7 @@ from harness import percentile, where
 Point = dict[str, Any]
 # Title, how it is found, whether more is better.
 COLUMNS: list[tuple[str, Callable[[Point], float]]] = [
-    *[(f"writes, {clients} client{'s' if clients > 1 else ''}", lambda point, key=f"writes {clients}": point[key]) for clients in (1, 8, 32)],
+    *[(f"writes, {clients} clients", lambda point, key=f"writes {clients}": point[key]) for clients in (8, 32)],
     ("search p50", lambda point: percentile(point["searches"], 50)),
     ("search p95", lambda point: percentile(point["searches"], 95)),
     ("memory", lambda point: point["memory"]),

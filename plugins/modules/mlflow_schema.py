@@ -178,7 +178,7 @@ GROUP BY d.oid
 INDEX = """
 SELECT i.indisvalid AND pg_get_indexdef(c.oid) LIKE %(like)s
 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = 'public' AND c.relname = %(name)s
+WHERE n.nspname = 'public' AND c.relname = %(name)s AND i.indrelid = 'public.latest_metrics'::regclass
 """
 SCHEMA = "SELECT has_schema_privilege(%(role)s, 'public', 'USAGE')"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import itertools
 import sys
@@ -86,6 +87,41 @@ def test_a_password_is_hashed_once() -> None:
     assert found == ["alice", "bob", None] * 5
     # The wrong one is never remembered.
     assert (looked.count("bob"), looked.count("alice")) == (1, 1 + 5)
+
+
+def test_wrong_passwords_keep_nobody_waiting() -> None:
+    """Behind the first one they are hashed at the same time, and other requests of an event loop do not wait for any of them."""
+    auth, looked = remembering({})
+    login.install(auth)
+    at_once = threading.Barrier(9, timeout=30)
+    hashed = auth._authenticate_cached
+
+    def ask(_number: int) -> Any:
+        at_once.wait()
+        return hashed("alice", "wrong")
+
+    with ThreadPoolExecutor(9) as pool:
+        assert list(pool.map(ask, range(9))) == [None] * 9
+    assert len(looked) == 9
+
+    async def ask_in_loop() -> Any:
+        return hashed("alice", "wrong")
+
+    waiting = threading.Thread(target=hashed, args=("alice", "wrong"))
+    started = threading.Event()
+    check = auth._auth_cache_key
+
+    def key(username: str, password: str) -> str:
+        started.set()
+        return check(username, password)
+
+    auth._auth_cache_key = key
+    waiting.start()
+    assert started.wait(30)
+    assert login.in_event_loop() is False
+    assert asyncio.run(ask_in_loop()) is None
+    waiting.join()
+    assert len(looked) == 11
 
 
 def test_nothing_is_remembered_where_that_is_turned_off() -> None:

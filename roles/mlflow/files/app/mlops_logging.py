@@ -65,6 +65,8 @@ def parameters(run_id: str, rows: list[Row]) -> dict[str, Any]:
     Returns:
         Its parameters: the columns of the rows, and of the newest ones.
     """
+    # 0 and -0 are the same row, as is NaN twice; the first one counts.
+    rows = [*dict.fromkeys(rows)]
     names = ("keys", "values", "timestamps", "steps", "nans")
     columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
     latest = dict(zip((f"new_{name}" for name in names), map(list, zip(*newest(rows), strict=True)), strict=True))

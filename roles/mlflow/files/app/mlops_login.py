@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from typing import Any
 
+# Seconds; after them somebody hashes by himself.
+LONGEST_WAIT = 1
 REMEMBERS = ("_authenticate_cached", "_USER_AUTH_CACHE", "_USER_AUTH_CACHE_LOCK", "_auth_cache_key")
 
 
@@ -27,24 +30,44 @@ def ask_once(auth: Any) -> None:
     auth.sender_is_admin = sender_is_admin
 
 
+def in_event_loop() -> bool:
+    """Tell whether this thread has requests of others to go on with."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
 def hash_once(auth: Any) -> None:
     """Have MLflow hash a password, which is slow by design, once when it has forgotten it, and not for each request that comes meanwhile.
 
     Args:
         auth: MLflow's module of basic-auth.
     """
-    check, locks = auth._authenticate_cached, [threading.Lock() for _lock in range(64)]
+    check, guard, first = auth._authenticate_cached, threading.Lock(), {}
 
     def authenticate_cached(username: str, password: str) -> Any:
         if auth._USER_AUTH_CACHE is None:
             return check(username, password)
+        key = auth._auth_cache_key(username, password)
         with auth._USER_AUTH_CACHE_LOCK:
-            user = auth._USER_AUTH_CACHE.get(auth._auth_cache_key(username, password))
+            user = auth._USER_AUTH_CACHE.get(key)
         if user is not None:
             return user
-        # Others who come with the same one find it remembered after that.
-        with locks[hash((username, password)) % len(locks)]:
+        with guard:
+            mine = key not in first
+            known = first.setdefault(key, threading.Event())
+        if not mine and not in_event_loop():
+            known.wait(LONGEST_WAIT)
+        # Where the first one was right, it is remembered now. Wrong ones are hashed one by one, as ever.
+        try:
             return check(username, password)
+        finally:
+            if mine:
+                with guard:
+                    del first[key]
+                known.set()
 
     auth._authenticate_cached = authenticate_cached
 

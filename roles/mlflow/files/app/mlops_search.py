@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from typing import Any
 
 METRICS = "latest_metrics"
+# Runs of a page, beyond which looking for them first would take as long.
+LONGEST_PAGE = 1000
 NAMED = {METRICS, "params", "tags"}
 
 
@@ -84,8 +86,12 @@ def first_with_number(statement: Any) -> Any:
     from sqlalchemy.sql import operators
 
     orders = getattr(statement, "_order_by_clauses", ())
+    name = getattr(orders[0], "element", None) if len(orders) > 1 else None
     # MLflow's name for: 0 a number, 1 NaN, 2 no such metric.
-    if len(orders) < 2 or getattr(orders[0], "element", None) != "clause_1" or statement._limit is None or statement._distinct or not finds_runs(statement):
+    if not isinstance(name, str) or name != "clause_1" or statement._distinct or not finds_runs(statement):
+        return None
+    # MLflow asks for one more, to see whether there is another page.
+    if statement._limit is None or statement._limit > LONGEST_PAGE + 1:
         return None
     value = orders[1].element if getattr(orders[1], "modifier", None) is operators.desc_op else orders[1]
     source = getattr(value, "table", None)
@@ -111,8 +117,13 @@ def install() -> None:
     def shorten(state: Any) -> Any:
         if not state.is_select:
             return None
-        state.statement = statement = without_distinct(state.statement)
-        first = first_with_number(statement)
+        try:
+            statement = without_distinct(state.statement)
+            first = first_with_number(statement)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+            # Another SQLAlchemy than the locks have, which keeps statements otherwise.
+            return None
+        state.statement = statement
         if first is None:
             return None
         found = [row[0] for row in state.session.execute(first)]
