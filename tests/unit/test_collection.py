@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -77,6 +78,12 @@ def test_everything_else_is_shipped(names: list[str], folder: str) -> None:
     known = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
     expected = {name for name in known if name and (ROOT / name).exists()}
     assert expected and expected - set(names) == set()
+
+
+def test_every_scenario_is_run() -> None:
+    """By `make test`, which knows them by name."""
+    listed = re.search(r"^SCENARIOS := (.+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert listed and sorted(listed[1].split()) == sorted(path.parent.name for path in ROOT.glob("molecule/*/molecule.yml"))
 
 
 @pytest.mark.parametrize("playbook", sorted({"site", *(path.stem for path in (ROOT / "playbooks").glob("*.yml"))}))
