@@ -177,8 +177,13 @@ def test_metrics_are_logged_the_same_by_a_shorter_way(mlflow: Any) -> None:
     assert found["statements"][1] < found["statements"][0] / 3
 
 
-def test_the_server_takes_them(site: dict[str, Any], postgresql: Any, psql: Any) -> None:
-    """What it asks PostgreSQL, which tells it by its log; and that calls of the REST API do not go through FastAPI, which adds a header once more."""
+def test_the_server_takes_them(site: dict[str, Any], connect: Any) -> None:
+    """In what it asks PostgreSQL, which tells it by its log."""
+    database = connect("theirs")
+
+    def psql(statement: str) -> None:
+        database.check_output("cd / && runuser -u postgres -- psql -XAtc %s", statement)
+
     marker = f"probe_{uuid.uuid4().hex}"
     metric = {"key": marker, "value": 1, "timestamp": 1, "step": 1}
     search = {"experiment_ids": ["0"], "filter": f"metrics.{marker} > 0.5", "order_by": [f"metrics.{marker} DESC"], "max_results": 1}
@@ -195,7 +200,7 @@ def test_the_server_takes_them(site: dict[str, Any], postgresql: Any, psql: Any)
         psql("ALTER SYSTEM RESET log_statement")
         psql("SELECT pg_reload_conf()")
         assert answer(site, "/api/2.0/mlflow/runs/delete", body={"run_id": run})[0] == 200
-    log = postgresql.check_output("grep --no-filename --before-context=40 --after-context=40 %s /var/log/postgresql/*.log", marker)
+    log = database.check_output("grep --no-filename --before-context=40 --after-context=40 %s /var/log/postgresql/*.log", marker)
     # A statement's further lines begin with a tab.
     statements = [" ".join(entry.split()) for entry in re.split(r"^(?=\S)", log, flags=re.MULTILINE) if marker in entry]
     logged = [each for each in statements if "INSERT INTO" in each]
