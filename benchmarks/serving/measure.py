@@ -59,6 +59,19 @@ def measure(server: Server, mode: Mode, folder: Path) -> dict[str, Any]:
     return result
 
 
+def of_one_worker(server: Server) -> int:
+    """Give a server the smallest profile, and return its memory in MiB, idle."""
+    server.on_host("""
+    mkdir -p /etc/systemd/system/mlflow.service.d
+    echo MLFLOW_WORKERS=1 > /etc/mlflow/smallest.env
+    printf '[Service]\\nEnvironmentFile=/etc/mlflow/smallest.env\\n' > /etc/systemd/system/mlflow.service.d/smallest.conf
+    systemctl daemon-reload
+    systemctl restart mlflow
+    """)
+    server.settle()
+    return server.memory()["server"]
+
+
 def main() -> None:
     """All rounds."""
     mode, folder, target = MODES[sys.argv[1]], Path(sys.argv[2]), Path(sys.argv[3])
@@ -75,8 +88,10 @@ def main() -> None:
             print(f"    round {number + 1} of {mode.rounds}: {server.name}", flush=True)
             with server.alone([each for each in servers if each is not server]):
                 rounds[-1][server.name] = measure(server, mode, folder)
+    smallest = of_one_worker(servers[1])
     command = f"make bench NAME=serving MODE={sys.argv[1]}"
-    save(target, {"date": datetime.date.today().isoformat(), "command": command, "machine": machine(), **servers[1].versions(), "rounds": rounds})
+    about = {"date": datetime.date.today().isoformat(), "command": command, "machine": machine(), **servers[1].versions()}
+    save(target, about | {"smallest": smallest, "rounds": rounds})
 
 
 main()
