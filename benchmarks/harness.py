@@ -67,7 +67,7 @@ class Server:
         return self.run(sys.executable, str(PROGRAMS / name), *arguments, **extra)
 
     def load(self, runs: Path, metrics: int, clients: int, seconds: int) -> dict[str, Any]:
-        """Have so many clients log batches as fast as they can; `answers`, `errors`, `seconds`, `p50` and `p95` in ms, and the processors' ms for each answer."""
+        """Have so many clients log batches as fast as they can; times are in ms, and those of the processors for each answer."""
         before = self.processor()
         result = self.run(*wrk(self.url, clients, seconds), RUNS=str(runs), METRICS=str(metrics))
         after = self.processor()
