@@ -18,6 +18,9 @@ from jinja2 import Undefined
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 
+# The one in C is there wherever PyYAML comes as a wheel or a package, and takes a tenth of the time.
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
 # Variables of the playbooks, not of a role.
 SITE_VARIABLES = {"mlops_address": {"type": "str"}, "mlops_secrets_folder": {"type": "path"}}
 
@@ -35,7 +38,7 @@ def known_variables() -> dict[str, dict[str, Any]]:
     """All variables in the argument specs of the roles, each with its option there."""
     options: dict[str, dict[str, Any]] = {}
     for path in ROLES.glob("*/meta/argument_specs.yml"):
-        for entry_point in yaml.safe_load(path.read_text(encoding="utf-8"))["argument_specs"].values():
+        for entry_point in yaml.load(path.read_text(encoding="utf-8"), Loader=LOADER)["argument_specs"].values():
             options |= entry_point.get("options", {})
     return options
 

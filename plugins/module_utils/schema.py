@@ -39,14 +39,13 @@ def index_repairs(valid: bool | None, wanted: bool) -> list[str]:
     return drop + ([MAKE_INDEX] if wanted and not valid else [])
 
 
-def problem(store: str, found: list[str], wanted: str, history: list[str], tables: set[str]) -> str | None:
+def problem(store: str, found: list[str], history: list[str], tables: set[str]) -> str | None:
     """Say why an MLflow version must not touch a database; None when it may.
 
     Args:
         store: tracking or auth.
         found: the revisions that stand in the store's version table; one, or none before it was ever migrated.
-        wanted: the revision of the version that is to be installed.
-        history: all revisions that this version knows.
+        history: all revisions that the version knows which is to be installed, first the one that it wants. Empty where none was found.
         tables: names of the tables in the schema public.
 
     Returns:
@@ -57,11 +56,11 @@ def problem(store: str, found: list[str], wanted: str, history: list[str], table
     if len(found) > 1:
         return f"its version table has {len(found)} revisions ({', '.join(sorted(found))}), and MLflow has one; it belongs to another program: {elsewhere}"
     if found:
-        if found[0] in [wanted, *history]:
+        if found[0] in history:
             return None
         if core <= tables:
             return (
-                f"its tables are those of a newer MLflow: it does not know their revision {found[0]}, only such up to {wanted}. Set mlflow_version to the "
+                f"its tables are those of a newer MLflow: it does not know their revision {found[0]}, only such up to {history[0]}. Set mlflow_version to the "
                 "version that made them; the way back to an older one is playbooks/rollback.yml"
             )
         return f"its revision {found[0]} is no revision of MLflow, and MLflow's tables are not there; it belongs to another program: {elsewhere}"

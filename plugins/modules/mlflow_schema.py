@@ -123,7 +123,8 @@ expected_seconds:
   returned: always
   type: int
 revisions:
-  description: For each store, the revision found (empty for a database without tables) and the one that the installed MLflow wants.
+  description: For each store, the revision found (empty for a database without tables) and the one that the installed MLflow wants, which O(action=look)
+    leaves empty where there are no tables.
   returned: always
   type: dict
   sample: {"tracking": {"before": "", "after": "76601a5f987d"}}
@@ -133,6 +134,7 @@ import json
 import os
 import sys
 import traceback
+from functools import cached_property
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.mlops.mlflow.plugins.module_utils import database, schema
@@ -186,7 +188,7 @@ SCHEMA = "SELECT has_schema_privilege(%(role)s, 'public', 'USAGE')"
 def history(store: str, cache: str, keep: bool) -> list[str]:
     """Return the revisions that the installed MLflow knows.
 
-    Reading them takes a second, so the answer is kept in the environment, which never changes once it is built.
+    Reading them takes seconds, so the answer is kept in the environment, which never changes once it is built.
 
     Args:
         store: tracking or auth.
@@ -362,8 +364,6 @@ class Database:
         """
         self.module, self.store, self.url = module, store, url
         self.connect()
-        self.known = history(store, os.path.join(sys.prefix, "schema-revisions.json"), not module.check_mode)
-        self.wanted = self.known[0]
         self.roles = {user["name"]: user["grants"] for user in module.params["users"] if store == "tracking"}
         self.roles[module.params["server_role"]] = "write"
         # Where one role is both, it has everything as the owner.
@@ -390,7 +390,7 @@ class Database:
         if self.store == "auth" and not schema.CORE["auth"] <= set(self.rows):
             # The version table is that of the tracking store, in the same database.
             self.found = []
-        fault = schema.problem(self.store, self.found, self.wanted, self.known, set(self.rows))
+        fault = schema.problem(self.store, self.found, self.known if self.found else [], set(self.rows))
         if fault:
             self.refuse(fault)
         self.grants = [each for role in self.roles if role not in self.unknown for each in repairs(self.connection, role, self.roles[role])]
@@ -402,6 +402,21 @@ class Database:
         name = self.connection.info.dbname
         self.module.fail_json(msg=f"The {self.store} database {name!r} cannot be used with this MLflow, and has not been changed: {fault}.")
 
+    @cached_property
+    def known(self) -> list[str]:
+        """The revisions that the installed MLflow knows. Who only looks at a database without tables needs none."""
+        return history(self.store, os.path.join(sys.prefix, "schema-revisions.json"), not self.module.check_mode)
+
+    @property
+    def wanted(self) -> str:
+        """The revision that the installed MLflow wants."""
+        return self.known[0]
+
+    @property
+    def after(self) -> str:
+        """The same as far as it counts: a look at a database without tables does not ask for it."""
+        return self.wanted if self.found or self.module.params["action"] != "look" else ""
+
     @property
     def before(self) -> str:
         """The revision that was found, empty when it was never migrated."""
@@ -410,12 +425,12 @@ class Database:
     @property
     def moves(self) -> bool:
         """Whether tables that are there change."""
-        return self.found not in ([], [self.wanted])
+        return bool(self.found) and self.found != [self.wanted]
 
     @property
     def differs(self) -> bool:
         """Whether anything is to be done."""
-        return self.found != [self.wanted] or bool(self.grants or self.unknown or self.index)
+        return not self.found or self.found != [self.wanted] or bool(self.grants or self.unknown or self.index)
 
     def take(self) -> None:
         """Wait for the lock, and look again: somebody else may have done it meanwhile. The lock goes with the connection."""
@@ -512,7 +527,7 @@ def main() -> None:
         "prepopulates": any(each.index or (each.store == "tracking" and prepopulates(each.found)) for each in databases) if moves else False,
         "rows": {each.store: schema.biggest(each.rows) for each in databases},
         "expected_seconds": schema.expected_seconds({each.store: sum(each.rows.values()) for each in databases if each.moves}),
-        "revisions": {each.store: {"before": each.before, "after": each.wanted} for each in databases},
+        "revisions": {each.store: {"before": each.before, "after": each.after} for each in databases},
     }
     if module.params["action"] == "prepopulate":
         done = {} if module.check_mode else {kind: count for each in databases for kind, count in each.prepopulate().items()}
@@ -524,7 +539,7 @@ def main() -> None:
         brought = [each.bring() for each in databases if each.differs]
         changed = any(brought)
         # Somebody else may have been quicker.
-        answer["revisions"] = {each.store: {"before": each.started, "after": each.wanted} for each in databases}
+        answer["revisions"] = {each.store: {"before": each.started, "after": each.after} for each in databases}
     diff = {side: "".join(f"{store}: {each[side]}\n" for store, each in answer["revisions"].items()) for side in ("before", "after")}
     module.exit_json(changed=changed, diff=diff, **answer)
 

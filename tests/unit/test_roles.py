@@ -228,6 +228,15 @@ def test_roles_do_without_a_site() -> None:
     assert offences(SITE_VARIABLE, *parts) == []
 
 
+def test_what_is_installed_first_is_what_roles_install() -> None:
+    """A package that no role wants any more would be installed for nothing."""
+    first = re.findall(r"'([a-z0-9-]+)'", "".join(re.findall(r"\[.*?\]", load(ROOT / "playbooks/group_vars/all.yml")["site_first_packages"])))
+    variables = [item for path in ROOT.glob("roles/*/vars/main.yml") for item in load(path).items()]
+    wanted = "".join(str(value) for name, value in variables if name.endswith(("_packages", "_programs")))
+    assert len(first) == 5
+    assert [name for name in first if f"'{name}'" not in wanted] == []
+
+
 @pytest.mark.parametrize(
     ("pattern", "caught", "passed"),
     [

@@ -13,7 +13,7 @@ ELSEWHERE = "give MLflow a database of its own in mlflow_database_name"
 
 def problem(found: list[str], tables: set[str], store: str = "tracking") -> str | None:
     """Return what is wrong for a version that knows a1 to a3 and wants a3."""
-    return schema.problem(store, found, "a3", ["a1", "a2", "a3"], tables)
+    return schema.problem(store, found, ["a3", "a2", "a1"], tables)
 
 
 @pytest.mark.parametrize(
