@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env lock demo demo-down clean test lint unit docs docs-update molecule scenarios sbom audit bench
+.PHONY: help env lock demo demo-down clean test lint unit docs docs-update molecule scenarios sbom audit bundle bench
 
 PYTHON ?= python3
 SCENARIO ?= default
@@ -57,6 +57,9 @@ sbom: env ## what the lock of each MLflow version installs, as CycloneDX (build/
 
 audit: env ## known vulnerabilities of every locked package; fails when they cannot all be looked up
 	@testbed/audit
+
+bundle: env ## everything that a site without a way out needs, in one file (build/bundle/)
+	@ansible-playbook playbooks/bundle.yml -e bundle_folder=$(CURDIR)/build/bundle
 
 bench: env ## one measurement on hosts made for it: make bench NAME=serving MODE=full (or deploying, upgrade; quick)
 	@benchmarks/$(NAME)/run $(MODE)

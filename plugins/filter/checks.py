@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
-from ansible_collections.mlops.mlflow.plugins.module_utils import certificates, external, preflight
+from ansible_collections.mlops.mlflow.plugins.module_utils import bundle, certificates, external, preflight
 from jinja2 import Undefined
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
@@ -202,6 +202,35 @@ def host_problems(
     return late + preflight.host_problems(values, services, facts, report, ports, connections, float(memory_share), said + late, upgrades)
 
 
+def bundle_problems(host: dict[str, Any], opened: dict[str, Any]) -> list[str]:
+    """Why a bundle cannot be used for a host.
+
+    Args:
+        host: the host's variables.
+        opened: what the module bundle_open registered.
+    """
+    values, facts = given(host)[0], host.get("ansible_facts") or {}
+    shown = values.get("sources_bundle")
+    others = [name for name in ("sources_apt_repositories", "sources_apt_proxy", "sources_python_index_url", "sources_python_wheels") if values.get(name)]
+    found = [preflight.problem(name, values[name], "with sources_bundle no other source is asked; leave it out") for name in others]
+    if opened["problem"]:
+        return found + [preflight.problem("sources_bundle", shown, opened["problem"])]
+    if "distribution" in facts:
+        fault = bundle.misfit(opened, facts["distribution"], facts["distribution_major_version"], facts["architecture"])
+        found += [preflight.problem("sources_bundle", shown, fault)] if fault else []
+    return found
+
+
+def bundle_notices(host: dict[str, Any], opened: dict[str, Any]) -> list[str]:
+    """What is worth knowing of a bundle; the arguments are those of ``bundle_problems``."""
+    if opened["problem"] or given(host)[0].get("sources_bundle_key"):
+        return []
+    return [
+        f"sources_bundle_key is not set, so a bundle of anybody's would do. This one is signed with the key {opened['fingerprint']}: compare that with what "
+        "whoever made it says, and set it"
+    ]
+
+
 def database_problems(host: dict[str, Any], target: dict[str, Any], looked: dict[str, Any], connections: dict[str, Any]) -> list[str]:
     """See ``external.database_problems``.
 
@@ -292,6 +321,8 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         """Names and functions."""
         return {
+            "bundle_notices": bundle_notices,
+            "bundle_problems": bundle_problems,
             "certificate_problems": certificate_problems,
             "database_notices": database_notices,
             "database_problems": database_problems,

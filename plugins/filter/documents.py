@@ -1,6 +1,6 @@
 # Copyright the mlops.mlflow maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""Documents for other programs, as filters: lists of packages (module_utils/sbom.py), S3 policies (module_utils/s3_policy.py) and CAs."""
+"""Documents for other programs, as filters: lists of packages (module_utils/sbom.py), S3 policies (module_utils/s3_policy.py), bundles and CAs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.mlops.mlflow.plugins.module_utils import s3_policy, sbom
+from ansible_collections.mlops.mlflow.plugins.module_utils import bundle, s3_policy, sbom
 
 
 def host_sbom(report: dict[str, Any], name: str, source_date_epoch: str = "") -> str:
@@ -59,4 +59,10 @@ class FilterModule:
 
     def filters(self) -> dict[str, Any]:
         """Names and functions."""
-        return {"ca_files": ca_files, "host_sbom": host_sbom, "s3_bucket_policy": s3_bucket_policy, "s3_policy": s3_policy_of}
+        return {
+            "bundle_components": bundle.components,
+            "ca_files": ca_files,
+            "host_sbom": host_sbom,
+            "s3_bucket_policy": s3_bucket_policy,
+            "s3_policy": s3_policy_of,
+        }

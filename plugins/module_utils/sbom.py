@@ -11,6 +11,7 @@ import re
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from email.message import Message
 from typing import Any
 from urllib.parse import quote
 
@@ -61,6 +62,16 @@ def parse_lock(text: str) -> list[Pin]:
             raise ValueError(f"'{entry[:100]}' has no --hash=sha256:")
         pins.append(Pin(canonical(match["name"]), match["version"], (match["marker"] or "").strip(), tuple(sorted(hashes))))
     return pins
+
+
+def licence_of(metadata: Message) -> dict[str, str]:
+    """Return a package's licence: an SPDX expression, or the author's words where there is none and they are not the whole text of the licence."""
+    expression = str(metadata.get("License-Expression") or "").strip()
+    words = str(metadata.get("License") or "").strip()
+    if len(words) > 100 or "\n" in words or words == "UNKNOWN":
+        words = ""
+    named = {value.rpartition(" :: ")[2] for value in metadata.get_all("Classifier") or [] if value.startswith("License :: ")}
+    return {"expression": expression, "licence": "" if expression else words or ", ".join(sorted(named - {"OSI Approved"}))}
 
 
 def purl(kind: str, name: str, version: str, **qualifiers: str) -> str:

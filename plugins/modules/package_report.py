@@ -72,16 +72,6 @@ def parse_packages(output: str) -> list[dict[str, str]]:
     return [dict(zip(FIELDS, row[1:])) for row in rows if row[0] == "installed"]
 
 
-def licence_of(metadata: importlib.metadata.PackageMetadata) -> dict[str, str]:
-    """Return a package's licence: an SPDX expression, or the author's words where there is none and they are not the whole text of the licence."""
-    expression = str(metadata.get("License-Expression") or "").strip()
-    words = str(metadata.get("License") or "").strip()
-    if len(words) > 100 or "\n" in words or words == "UNKNOWN":
-        words = ""
-    named = {value.rpartition(" :: ")[2] for value in metadata.get_all("Classifier") or [] if value.startswith("License :: ")}
-    return {"expression": expression, "licence": "" if expression else words or ", ".join(sorted(named - {"OSI Approved"}))}
-
-
 def lock_of(folder: str) -> dict[tuple[str, str], list[str]]:
     """Return the hashes of each package and version in an environment's lock; none when it was installed without one."""
     path = os.path.join(folder, "requirements.txt")
@@ -129,7 +119,7 @@ def environment(folder: str) -> dict:
             "version": version,
             "hashes": hashes.get((name, version), []),
             "bundled": bundled(info),
-            **licence_of(found.metadata),
+            **sbom.licence_of(found.metadata),
         }
     return {"folder": folder, "packages": [packages[key] for key in sorted(packages)]}
 

@@ -1,0 +1,399 @@
+"""Bundles for sites without a way out: what belongs into one, whether it is whole, whom it fits, and whose it is."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import re
+import shutil
+import subprocess
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible.module_utils.testing import patch_module_args
+from ansible_collections.mlops.mlflow.plugins.action import bundle_collections, bundle_place, bundle_wheels
+from ansible_collections.mlops.mlflow.plugins.filter import checks
+from ansible_collections.mlops.mlflow.plugins.module_utils import bundle
+from ansible_collections.mlops.mlflow.plugins.modules import bundle_open, bundle_seal
+from ansible_collections.mlops.mlflow.plugins.modules import bundle_place as place_module
+
+ROOT = Path(__file__).resolve().parents[2]
+LOCKS = [*sorted((ROOT / "roles/mlflow/files/locks").glob("*.txt")), ROOT / "roles/bundle/files/controller.txt"]
+TRIXIE, BOOKWORM = bundle.target("trixie-amd64"), bundle.target("bookworm-arm64")
+ABOUT = {"collection": "0.1.0", "mlflow": ["3.17.2"]}
+
+URIS = """\
+'http://mirror.example.org/pool/main/a/acl/acl_2.3.2-2%2bb1_amd64.deb' acl_2.3.2-2+b1_amd64.deb 64412 SHA256:abc
+'http://mirror.example.org/pool/main/l/llvm/libllvm19_19.1.7-3%2bb1_amd64.deb' libllvm19_1%3a19.1.7-3+b1_amd64.deb 25978316 SHA256:def
+"""
+DESCRIBED = """\
+Package: libllvm19
+Version: 1:19.1.7-3+b1
+Architecture: amd64
+Description: Modular compiler
+ in several lines
+Filename: pool/main/l/llvm/libllvm19_19.1.7-3+b1_amd64.deb
+SHA256: def
+
+Package: acl
+Version: 2.3.2-2
+Architecture: amd64
+Filename: pool/older.deb
+
+Package: acl
+Version: 2.3.2-2+b1
+Architecture: amd64
+Filename: pool/main/a/acl/acl_2.3.2-2+b1_amd64.deb
+SHA256: abc
+"""
+
+
+@pytest.mark.parametrize("name", ["sid-amd64", "trixie", "trixie-riscv64", "amd64-trixie", ""])
+def test_targets_that_are_none(name: str) -> None:
+    """Said with those that there are."""
+    with pytest.raises(ValueError, match="is no target: use RELEASE-ARCHITECTURE with one of bookworm, trixie and one of amd64, arm64"):
+        bundle.target(name)
+
+
+def test_wheels_that_run_on_a_target() -> None:
+    """Up to its C library, best first, under the names of before too."""
+    assert TRIXIE.platforms[0] == "manylinux_2_41_x86_64" and BOOKWORM.platforms[0] == "manylinux_2_36_aarch64"
+    assert TRIXIE.platforms[-1] == "manylinux1_x86_64" and TRIXIE.platforms.index("manylinux2014_x86_64") > TRIXIE.platforms.index("manylinux_2_17_x86_64")
+
+
+LOCK = """\
+# made by a program
+one==1.0 ; python_full_version < '3.12' \\
+    --hash=sha256:aa \\
+    --hash=sha256:bb
+    # via two
+one==2.0 ; python_full_version >= '3.12' \\
+    --hash=sha256:cc
+two==1.0 ; sys_platform == 'win32' \\
+    --hash=sha256:dd
+three==1.0 ; platform_machine == 'aarch64' and extra != 'x' \\
+    --hash=sha256:ee
+four[full]==1.0 \\
+    --hash=sha256:ff
+"""
+
+
+def test_what_a_target_installs_of_a_lock() -> None:
+    """By the target's Python and machine, whatever this one has; with all hashes."""
+    assert bundle.requirements(LOCK, TRIXIE) == ["four[full]==1.0 --hash=sha256:ff", "one==2.0 --hash=sha256:cc"]
+    assert bundle.requirements(LOCK, BOOKWORM) == [
+        "four[full]==1.0 --hash=sha256:ff",
+        "one==1.0 --hash=sha256:aa --hash=sha256:bb",
+        "three==1.0 --hash=sha256:ee",
+    ]
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.stem)
+@pytest.mark.parametrize("where", [TRIXIE, BOOKWORM], ids=lambda where: where.name)
+def test_each_package_of_a_lock_once(lock: Path, where: bundle.Target) -> None:
+    """And none without a hash."""
+    lines = bundle.requirements(lock.read_text(encoding="utf-8"), where)
+    names = [line.partition("==")[0] for line in lines]
+    assert len(names) == len(set(names)) > 5
+    assert all("--hash=sha256:" in line for line in lines)
+
+
+def test_the_index_of_a_repository() -> None:
+    """The paragraphs of the very packages, in the order of their names, with the files beside it."""
+    packages = bundle.packages(URIS)
+    assert [(package.name, package.version, package.size) for package in packages] == [("acl", "2.3.2-2+b1", 64412), ("libllvm19", "1:19.1.7-3+b1", 25978316)]
+    index = list(bundle.stanzas(bundle.packages_index(DESCRIBED, reversed(packages))))
+    assert [each["Filename"] for each in index] == ["./acl_2.3.2-2+b1_amd64.deb", "./libllvm19_1%3a19.1.7-3+b1_amd64.deb"]
+    assert index[1]["Description"] == "Modular compiler\n in several lines" and index[0]["SHA256"] == "abc"
+
+
+def test_a_package_that_nobody_describes() -> None:
+    """Never left out without a word."""
+    with pytest.raises(ValueError, match="does not describe acl 2.3.2-2.b1 .amd64."):
+        bundle.packages_index(DESCRIBED.replace("2.3.2-2+b1", "2.3.2-3"), bundle.packages(URIS))
+
+
+def test_the_release_file() -> None:
+    """What apt compares the index with."""
+    text = bundle.release_file(TRIXIE, "Sun, 29 Nov 2026 00:53:14 UTC", {"Packages": b"x"})
+    digest = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
+    assert f"Date: Sun, 29 Nov 2026 00:53:14 UTC\nArchitectures: amd64\nSHA256:\n {digest} 1 Packages\n" in text
+    assert bundle.seconds("Sun, 29 Nov 2026 00:53:14 UTC") == 1795913594
+
+
+def test_licences_of_a_debian_package() -> None:
+    """Those that its list names, each once; nothing where it has no list."""
+    text = "Format: https://www.example.org/copyright-format/1.0/\n\nFiles: *\nLicense: MIT\n\nFiles: b\nLicense: GPL-2+\n Long text\n\nLicense: MIT\n Text\n"
+    assert bundle.licences(text) == "GPL-2+, MIT"
+    assert bundle.licences("This package was debianized by somebody.\nLicense: GPL\n") == ""
+
+
+def test_files_know_their_targets() -> None:
+    """A wheel for several of them is one file."""
+    wheel = {"file": "a.whl", "name": "a", "version": "1", "expression": "MIT", "licence": ""}
+    deb = {"file": "b.deb", "name": "b", "version": "2", "licence": "GPL-2+", "origin": "http://mirror.example.org/b.deb"}
+    found = bundle.components({"trixie-amd64": [deb]}, {"trixie-amd64": [wheel], "bookworm-amd64": [wheel]})
+    assert [(each["path"], each["licence"], each["targets"]) for each in found] == [
+        ("debian/trixie-amd64/b.deb", "GPL-2+", ["trixie-amd64"]),
+        ("wheels/a.whl", "MIT", ["bookworm-amd64", "trixie-amd64"]),
+    ]
+
+
+def test_the_metadata_of_a_wheel(tmp_path: Path) -> None:
+    """Not that of something that it has inside."""
+    with zipfile.ZipFile(tmp_path / "a.whl", "w") as archive:
+        archive.writestr("a/_vendor/b-1.dist-info/METADATA", "Name: b\nVersion: 1\n")
+        archive.writestr("a-2.dist-info/METADATA", "Name: a\nVersion: 2\nLicense-Expression: MIT\n\nLong text")
+    assert bundle_wheels.described(tmp_path / "a.whl") == {"name": "a", "version": "2", "expression": "MIT", "licence": ""}
+
+
+def test_whom_a_bundle_fits() -> None:
+    """Who needs another one hears which."""
+    manifest = {"targets": ["bookworm-amd64", "bookworm-arm64"]}
+    assert bundle.misfit(manifest, "Debian", "12", "x86_64") is None and bundle.misfit(manifest, "Debian", "12", "aarch64") is None
+    assert bundle.misfit(manifest, "Debian", "13", "x86_64") == (
+        "it is for bookworm-amd64 and bookworm-arm64, and this host is Debian 13 on x86_64: make one with bundle_targets: [trixie-amd64]"
+    )
+    assert str(bundle.misfit(manifest, "Ubuntu", "24", "x86_64")).endswith("this host is Ubuntu 24 on x86_64: there are bundles for Debian 12 and Debian 13")
+
+
+def test_collections_make_the_same_bytes(tmp_path: Path) -> None:
+    """An installed one by its own list of files, whatever lies beside them."""
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins/a.py").write_text("1\n", encoding="utf-8")
+    (tmp_path / "MANIFEST.json").write_text("{}", encoding="utf-8")
+    listed = [{"name": ".", "ftype": "dir"}, {"name": "plugins/a.py", "ftype": "file"}]
+    (tmp_path / "FILES.json").write_text(json.dumps({"files": listed}), encoding="utf-8")
+    first = bundle_collections.packed({"some.one": tmp_path})
+    (tmp_path / "plugins/a.pyc").write_bytes(b"x")
+    (tmp_path / "plugins/a.py").touch()
+    assert bundle_collections.packed({"some.one": tmp_path}) == first
+    with tarfile.open(fileobj=io.BytesIO(gzip.decompress(first))) as archive:
+        names = [member.name for member in archive.getmembers()]
+    assert names == [f"ansible_collections/some/one/{name}" for name in ("FILES.json", "MANIFEST.json", "plugins/a.py")]
+
+
+def test_the_packages_are_those_of_the_roles() -> None:
+    """What a role installs and a bundle lacks would stop a site without a way out."""
+    own = yaml.safe_load((ROOT / "roles/bundle/vars/main.yml").read_text(encoding="utf-8"))
+    store = yaml.safe_load((ROOT / "roles/object_store/vars/Debian_13.yml").read_text(encoding="utf-8"))["__object_store_packages"]
+    assert own["__bundle_object_store_packages"] == {"trixie": store}
+    for release in ("bookworm", "trixie"):
+        packages = {*own["__bundle_common_packages"], *re.findall(r"'([a-z0-9-]+)'", own["__bundle_packages"][release])}
+        # What the image of a test host has in its cache is what the scenarios install.
+        tested = set((ROOT / f"testbed/packages-{release}").read_text(encoding="utf-8").split()) - {*store, "libmagic1", "postgresql-common"}
+        assert len(tested) > 7 and tested <= packages
+
+
+# --- One bundle, from its making to the host ---
+
+
+def call(module: Any, capsys: pytest.CaptureFixture[str], **arguments: Any) -> dict[str, Any]:
+    """Run a module and return its answer."""
+    with patch_module_args({name: str(value) if isinstance(value, Path) else value for name, value in arguments.items()}), pytest.raises(SystemExit):
+        module.main()
+    answer = dict(json.loads(capsys.readouterr().out))
+    del answer["invocation"]
+    return answer
+
+
+class Made:
+    """A small bundle, and what is done with it."""
+
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """Make it in a folder."""
+        self.folder, self.capsys, self.content, self.cache = folder, capsys, folder / "content", folder / "cache"
+        self.file("wheels/a-1.whl", "a wheel")
+        self.file("debian/trixie-amd64/b.deb", "a package")
+        self.file("debian/bookworm-amd64/c.deb", "another package")
+        self.file("bootstrap.sh", "#!/bin/sh")
+
+    def file(self, path: str, text: str) -> None:
+        """Write a file of it."""
+        (self.content / path).parent.mkdir(parents=True, exist_ok=True)
+        (self.content / path).write_text(text, encoding="utf-8")
+
+    def seal(self, name: str = "bundle.tar", key: str = "key", **more: Any) -> dict[str, Any]:
+        """Make the tarball."""
+        rows = [("wheels/a-1.whl", "wheel", ["bookworm-amd64", "trixie-amd64"]), ("debian/trixie-amd64/b.deb", "deb", ["trixie-amd64"])]
+        rows.append(("debian/bookworm-amd64/c.deb", "deb", ["bookworm-amd64"]))
+        components = [{"path": path, "kind": kind, "name": Path(path).stem, "version": "1", "targets": targets} for path, kind, targets in rows]
+        arguments = {"path": self.content, "tarball": self.folder / name, "key_file": self.folder / key, "targets": ["trixie-amd64", "bookworm-amd64"]}
+        return call(bundle_seal, self.capsys, about=ABOUT, components=components, **arguments, **more)
+
+    def open(self, name: str = "bundle.tar", fingerprint: str = "") -> dict[str, Any]:
+        """Open the tarball as a controller does."""
+        return call(bundle_open, self.capsys, path=self.folder / name, cache=self.cache, fingerprint=fingerprint)
+
+    def rewrite(self, **content: bytes | None) -> None:
+        """Change files in the tarball; None takes one out."""
+        changed = {name.replace("__", ".").replace("_1_", "/"): value for name, value in content.items()}
+        with tarfile.open(self.folder / "bundle.tar") as archive:
+            members = [(member.name, archive.extractfile(member).read()) for member in archive.getmembers()]  # type: ignore[union-attr]
+        with tarfile.open(self.folder / "bundle.tar", "w") as archive:
+            for name, old in members:
+                new = changed.get(name, old)
+                if new is not None:
+                    member = tarfile.TarInfo(name)
+                    member.size = len(new)
+                    archive.addfile(member, io.BytesIO(new))
+
+
+@pytest.fixture(name="made")
+def fixture_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Made:
+    """A small bundle."""
+    return Made(tmp_path, capsys)
+
+
+def test_the_same_files_make_the_same_bundle(made: Made) -> None:
+    """With the same key; and nothing is written anew."""
+    first = made.seal()
+    content = (made.folder / "bundle.tar").read_bytes()
+    again = made.seal()
+    assert first["changed"] and not again["changed"] and first["id"] == again["id"]
+    (made.folder / "bundle.tar").unlink()
+    assert made.seal()["changed"] and (made.folder / "bundle.tar").read_bytes() == content
+    assert (made.folder / "key").stat().st_mode & 0o777 == 0o600 and "PRIVATE" not in content.decode("latin-1")
+
+
+def test_another_file_is_another_bundle(made: Made) -> None:
+    """However small the change is."""
+    first = made.seal()
+    made.file("bootstrap.sh", "#!/bin/sh ")
+    assert made.seal()["id"] != first["id"]
+
+
+def test_a_bundle_is_opened_once(made: Made) -> None:
+    """And is all there."""
+    sealed, opened = made.seal(), made.open()
+    assert opened["problem"] == "" and opened["id"] == sealed["id"] and opened["fingerprint"] == sealed["fingerprint"]
+    assert (Path(opened["folder"]) / "wheels/a-1.whl").read_text(encoding="utf-8") == "a wheel"
+    assert made.open(fingerprint=sealed["fingerprint"].upper()) == opened
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"wheels_1_a-1__whl": b"a wheal"}, "wheels/a-1.whl is damaged: its SHA-256 is not the one in manifest.json"),
+        ({"debian_1_trixie-amd64_1_b__deb": b"a pack"}, "debian/trixie-amd64/b.deb has 6 bytes instead of 9"),
+        ({"debian_1_bookworm-amd64_1_c__deb": None}, "debian/bookworm-amd64/c.deb is missing"),
+        ({"manifest__json": b"{}"}, "manifest.sig is not the signature of its manifest.json: one of them was damaged, or changed after it was made"),
+        ({"manifest__sig": b"x" * 64}, "manifest.sig is not the signature of its manifest.json"),
+        ({"key__pem": b"x"}, "key.pem is no public key"),
+        ({"manifest__sig": None}, "it does not begin with manifest.sig, so it is no bundle"),
+    ],
+)
+def test_damage_is_named(made: Made, content: dict[str, bytes | None], words: str) -> None:
+    """Before anything of it is used; and nothing of it stays."""
+    made.seal()
+    made.rewrite(**content)
+    assert words in made.open()["problem"]
+    assert not made.cache.exists() or not list(made.cache.iterdir())
+
+
+@pytest.mark.parametrize("size", [0, 700, 3000, 6000])
+def test_a_bundle_that_was_cut_off(made: Made, size: int) -> None:
+    """Wherever the copying ended."""
+    made.seal()
+    tarball = made.folder / "bundle.tar"
+    assert tarball.stat().st_size > size
+    tarball.write_bytes(tarball.read_bytes()[:size])
+    assert made.open()["problem"]
+
+
+def test_a_bundle_of_somebody_else(made: Made) -> None:
+    """It is whole, and not the one to trust."""
+    mine = made.seal()["fingerprint"]
+    theirs = made.seal(name="theirs.tar", key="other")["fingerprint"]
+    assert f"it is signed with the key {theirs}, and this site takes bundles of the key {mine} only" in made.open("theirs.tar", mine)["problem"]
+    assert made.open("theirs.tar")["problem"] == ""
+
+
+def test_no_bundle(made: Made) -> None:
+    """Another file, or none."""
+    assert "there is no such file on the controller" in made.open()["problem"]
+    (made.folder / "bundle.tar").write_text("hello", encoding="utf-8")
+    assert "it cannot be read" in made.open()["problem"]
+
+
+def test_a_delta_needs_what_was_before(made: Made) -> None:
+    """It has only what changed, and says what is missing where the older one was never opened."""
+    made.seal("old.tar")
+    shutil.copyfile(made.content / bundle.MANIFEST, made.folder / "old.json")
+    made.file("bootstrap.sh", "#!/bin/sh\nnew")
+    made.seal(older=made.folder / "old.json")
+    with tarfile.open(made.folder / "bundle.tar") as archive:
+        assert archive.getnames() == ["manifest.json", "manifest.sig", "key.pem", "bootstrap.sh"]
+    assert "wheels/a-1.whl is missing" in made.open()["problem"]
+    assert made.open("old.tar")["problem"] == "" == made.open()["problem"]
+    assert (Path(made.open()["folder"]) / "wheels/a-1.whl").read_text(encoding="utf-8") == "a wheel"
+
+
+def test_a_host_gets_its_part(made: Made) -> None:
+    """Nothing of other targets, once, and without the bundles of before."""
+    made.seal()
+    opened, there = made.open(), made.folder / "host"
+    (there / "older").mkdir(parents=True)
+    arguments = {"folder": opened["folder"], "target": "trixie-amd64", "path": there}
+    assert call(place_module, made.capsys, **arguments) == {"changed": True, "complete": False}
+    part = bundle_place.part_of(Path(opened["folder"]), "trixie-amd64")
+    assert call(place_module, made.capsys, **arguments, part=part)["complete"]
+    files = {path.relative_to(there / opened["id"]).as_posix() for path in there.rglob("*") if path.is_file()}
+    assert files == {".complete", "manifest.json", "sbom.cdx.json", "bootstrap.sh", "wheels/a-1.whl", "debian/trixie-amd64/b.deb"}
+    assert not (there / "older").exists()
+    assert not call(place_module, made.capsys, **arguments)["changed"]
+
+
+def test_a_part_that_arrives_damaged(made: Made) -> None:
+    """Nothing stays, and the older bundle is not removed."""
+    made.seal()
+    opened, there = made.open(), made.folder / "host"
+    (there / "older").mkdir(parents=True)
+    part = bundle_place.part_of(Path(opened["folder"]), "trixie-amd64")
+    part.write_bytes(part.read_bytes().replace(b"a package", b"a pickage"))
+    answer = call(place_module, made.capsys, folder=opened["folder"], target="trixie-amd64", path=there, part=part)
+    assert answer["failed"] and "debian/trixie-amd64/b.deb is damaged" in answer["msg"]
+    assert [path.name for path in there.iterdir()] == ["older"]
+
+
+FACTS = {"distribution": "Debian", "distribution_major_version": "13", "architecture": "x86_64"}
+
+
+def test_preflight_says_what_is_wrong_with_a_bundle() -> None:
+    """With the variable, the value and the remedy; and what else would not count."""
+    host = {"sources_bundle": "/x.tar", "sources_python_wheels": "/y", "ansible_facts": FACTS}
+    wrong = checks.bundle_problems(host, {"problem": "it is no bundle"})
+    assert wrong == [
+        "sources_python_wheels = '/y': with sources_bundle no other source is asked; leave it out",
+        "sources_bundle = '/x.tar': it is no bundle",
+    ]
+    del host["sources_python_wheels"]
+    assert checks.bundle_problems(host, {"problem": "", "targets": ["trixie-amd64"]}) == []
+    assert "make one with bundle_targets: [trixie-amd64]" in checks.bundle_problems(host, {"problem": "", "targets": ["bookworm-amd64"]})[0]
+
+
+def test_a_key_that_nobody_has_compared_is_worth_a_word() -> None:
+    """Until it is in the inventory."""
+    opened = {"problem": "", "fingerprint": "abc"}
+    assert "signed with the key abc" in checks.bundle_notices({"sources_bundle": "/x.tar"}, opened)[0]
+    assert checks.bundle_notices({"sources_bundle": "/x.tar", "sources_bundle_key": "abc"}, opened) == []
+
+
+def test_a_control_node_refuses_a_bundle_that_is_not_whole(made: Made) -> None:
+    """With nothing but Python and a shell."""
+    shutil.copyfile(ROOT / "roles/bundle/files/bootstrap.sh", made.content / "bootstrap.sh")
+    made.seal()
+    made.file("wheels/a-1.whl", "a wheal")
+    (made.content / "debian/trixie-amd64/b.deb").unlink()
+    result = subprocess.run(["sh", made.content / "bootstrap.sh", made.folder / "control"], capture_output=True, text=True, check=False)
+    assert result.returncode == 1 and not (made.folder / "control").exists()
+    assert result.stderr.splitlines() == [
+        "debian/trixie-amd64/b.deb is missing",
+        "wheels/a-1.whl is damaged",
+        "ERROR: the bundle is not whole; copy it again",
+    ]
