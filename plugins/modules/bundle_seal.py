@@ -16,6 +16,7 @@ description:
   - The private key is made when it is not there. Its public half is C(key.pem) in the bundle; who gets a bundle compares its fingerprint with the one that
     this module returns, by another way than the bundle came.
   - Writes a CycloneDX document of all packages too.
+  - Removes packages and wheels that are not among O(components), and repositories of other targets.
 options:
   path:
     description: The bundle's folder.
@@ -115,6 +116,7 @@ size:
 import hashlib
 import json
 import os
+import tarfile
 import traceback
 from pathlib import Path
 
@@ -150,6 +152,12 @@ def private_key(path: Path):
     return key
 
 
+def is_stray(name: str, known: dict, targets: list[str]) -> bool:
+    """Tell whether a file is left over from a bundle of other packages, or for other targets."""
+    parts = name.split("/")
+    return (name.endswith((".deb", ".whl")) and name not in known) or (parts[0] == "debian" and len(parts) > 2 and parts[1] not in targets)
+
+
 def document(about: dict, components: list[dict]) -> str:
     """Return the CycloneDX document of a bundle, each package and version once."""
     found = {}
@@ -165,6 +173,17 @@ def document(about: dict, components: list[dict]) -> str:
         found.setdefault(part["bom-ref"], part)
     subject = {"type": "application", "bom-ref": "mlops.mlflow-bundle", "name": "mlops.mlflow-bundle", "version": str(about.get("collection", ""))}
     return sbom.render(sbom.document(subject, found.values()))
+
+
+def content_of(tarball: Path) -> tuple[bytes, list[str]]:
+    """Return the manifest of a tarball and the names in it; nothing where there is none, or it is not whole enough to tell."""
+    try:
+        with tarfile.open(tarball) as archive:
+            names = archive.getnames()
+            content = archive.extractfile(bundle.MANIFEST) if bundle.MANIFEST in names else None
+            return content.read() if content is not None else b"", names
+    except (tarfile.TarError, OSError):
+        return b"", []
 
 
 def main() -> None:
@@ -199,7 +218,9 @@ def main() -> None:
     files = []
     for path in sorted(each for each in folder.rglob("*") if each.is_file()):
         name = path.relative_to(folder).as_posix()
-        if name not in OWN | {SBOM}:
+        if is_stray(name, known, module.params["targets"]):
+            path.unlink()
+        elif name not in OWN | {SBOM}:
             entry = known.get(name, {"path": name, "kind": "collection", "targets": module.params["targets"]})
             files.append({**entry, "size": path.stat().st_size, "sha256": bundle.digest(path)})
     listed = document(module.params["about"], [each for each in files if each["path"] in known]).encode()
@@ -210,16 +231,16 @@ def main() -> None:
     key = private_key(Path(module.params["key_file"]))
     public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     raw = key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
-    before = (folder / bundle.MANIFEST).read_bytes() if (folder / bundle.MANIFEST).exists() else b""
     (folder / bundle.MANIFEST).write_bytes(rendered)
     (folder / bundle.SIGNATURE).write_bytes(key.sign(rendered))
     (folder / bundle.KEY).write_bytes(public)
     paths = [entry["path"] for entry in files]
     if module.params["older"]:
         paths = bundle.delta(manifest, json.loads(Path(module.params["older"]).read_text(encoding="utf-8")))
-    changed = rendered != before or not tarball.exists()
+    names = [bundle.MANIFEST, bundle.SIGNATURE, bundle.KEY, *paths]
+    changed = content_of(tarball) != (rendered, names)
     if changed:
-        bundle.pack(folder, [bundle.MANIFEST, bundle.SIGNATURE, bundle.KEY, *paths], tarball)
+        bundle.pack(folder, names, tarball)
     module.exit_json(
         changed=changed, id=bundle.identity(manifest), fingerprint=hashlib.sha256(raw).hexdigest(), size=tarball.stat().st_size
     )

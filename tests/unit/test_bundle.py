@@ -261,6 +261,16 @@ def test_the_same_files_make_the_same_bundle(made: Made) -> None:
     assert (made.folder / "key").stat().st_mode & 0o777 == 0o600 and "PRIVATE" not in content.decode("latin-1")
 
 
+def test_what_is_left_of_other_bundles_goes(made: Made) -> None:
+    """A wheel of another version, a target that is no longer wanted; and nothing else."""
+    first = made.seal()
+    made.file("wheels/a-0.whl", "an older wheel")
+    made.file("debian/sid-amd64/InRelease", "another release")
+    assert made.seal()["id"] == first["id"]
+    assert not (made.content / "wheels/a-0.whl").exists() and not (made.content / "debian/sid-amd64/InRelease").exists()
+    assert (made.content / "wheels/a-1.whl").exists()
+
+
 def test_another_file_is_another_bundle(made: Made) -> None:
     """However small the change is."""
     first = made.seal()
@@ -329,6 +339,8 @@ def test_a_delta_needs_what_was_before(made: Made) -> None:
     made.seal(older=made.folder / "old.json")
     with tarfile.open(made.folder / "bundle.tar") as archive:
         assert archive.getnames() == ["manifest.json", "manifest.sig", "key.pem", "bootstrap.sh"]
+    assert made.seal()["changed"], "a whole one in its place"
+    made.seal(older=made.folder / "old.json")
     assert "wheels/a-1.whl is missing" in made.open()["problem"]
     assert made.open("old.tar")["problem"] == "" == made.open()["problem"]
     assert (Path(made.open()["folder"]) / "wheels/a-1.whl").read_text(encoding="utf-8") == "a wheel"
