@@ -7,7 +7,6 @@ from __future__ import annotations
 import gzip
 import io
 import os
-import shutil
 import subprocess
 import tarfile
 from pathlib import Path
@@ -20,7 +19,6 @@ from ansible_collections.mlops.mlflow.plugins.module_utils import bundle
 
 display = Display()
 
-PROGRAMS = {"apt-get": "apt", "apt-cache": "apt", "dpkg-deb": "dpkg", "gpg": "gnupg"}
 # So many packages at a time: what was downloaded before an interruption is not downloaded again, and progress can be seen.
 AT_ONCE = 20
 
@@ -115,9 +113,6 @@ class ActionModule(ActionBase):
                 "refresh": {"type": "bool", "default": False},
             }
         )
-        for program, package in PROGRAMS.items():
-            if not shutil.which(program):
-                raise AnsibleActionFail(f"The controller has no {program}, which the bundle's packages need: install its package {package}")
         where = bundle.target(options["target"])
         if self._task.check_mode:
             return {**result, "changed": True, "packages": []}

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from ansible_collections.mlops.mlflow.plugins.module_utils import sbom
+
 MANIFEST, SIGNATURE, KEY = "manifest.json", "manifest.sig", "key.pem"
 # Of manifest.json. A reader refuses one that it does not know.
 FORMAT = 1
@@ -90,24 +92,6 @@ def target(name: str) -> Target:
     return Target(release, architecture)
 
 
-def pins(lock: str) -> Iterator[tuple[str, str, str]]:
-    """Read a lock.
-
-    Args:
-        lock: its text, in pip's format.
-
-    Yields:
-        The requirement (``name==version``), its marker or an empty text, and the whole entry with its hashes but without the marker.
-    """
-    for line in re.sub(r"\\\n", " ", lock).splitlines():
-        entry = " ".join(re.sub(r"(^|\s)#.*", "", line).split())
-        if not entry or entry.startswith("-"):
-            continue
-        head, _space, hashes = entry.partition(" --hash=")
-        requirement, _semicolon, marker = (part.strip() for part in head.partition(";"))
-        yield requirement, marker, f"{requirement} --hash={hashes}" if hashes else requirement
-
-
 def holds(marker: str, where: Target) -> bool:
     """Tell whether a marker holds on a target. pip would judge it by the Python that runs it."""
     from packaging.markers import Marker
@@ -116,8 +100,9 @@ def holds(marker: str, where: Target) -> bool:
 
 
 def requirements(lock: str, where: Target) -> list[str]:
-    """Return the entries of a lock that are installed on a target, sorted, each with its hashes."""
-    return sorted(entry for _requirement, marker, entry in pins(lock) if holds(marker, where))
+    """Return the entries of a lock that are installed on a target, sorted, each with its hashes (see ``sbom.parse_lock``)."""
+    pins = [pin for pin in sbom.parse_lock(lock) if holds(pin.marker, where)]
+    return sorted(" ".join([f"{pin.name}=={pin.version}", *(f"--hash=sha256:{content}" for content in pin.hashes)]) for pin in pins)
 
 
 @dataclass(frozen=True)

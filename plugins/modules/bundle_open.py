@@ -21,9 +21,8 @@ options:
     type: path
     required: true
   cache:
-    description: Folder for opened bundles.
+    description: Folder for opened bundles. Without it, C(mlops.mlflow/bundles) in the user's folder for such (C(XDG_CACHE_HOME), C(~/.cache)).
     type: path
-    required: true
   fingerprint:
     description: SHA-256 of the public key that the bundle must be signed with, in hexadecimal. Empty takes any key.
     type: str
@@ -43,7 +42,6 @@ EXAMPLES = r"""
 - name: Open the bundle
   mlops.mlflow.bundle_open:
     path: /media/stick/mlops-mlflow-bundle.tar
-    cache: /var/cache/mlops-bundles
   delegate_to: localhost
 """
 
@@ -170,7 +168,8 @@ def opened(path: Path, cache: Path, fingerprint: str) -> dict:
     folder = cache / bundle.identity(manifest)
     if not folder.exists():
         draft = cache / f"{folder.name}.part"
-        shutil.rmtree(draft, ignore_errors=True)
+        if draft.exists():
+            shutil.rmtree(draft)
         draft.mkdir(parents=True)
         for name, content in files.items():
             (draft / name).write_bytes(content)
@@ -193,15 +192,16 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "path": {"type": "path", "required": True},
-            "cache": {"type": "path", "required": True},
+            "cache": {"type": "path"},
             "fingerprint": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )
     if CRYPTOGRAPHY_ERROR is not None:
         module.fail_json(msg=missing_required_lib("cryptography"), exception=CRYPTOGRAPHY_ERROR)
+    cache = module.params["cache"] or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlops.mlflow" / "bundles"
     try:
-        answer = opened(Path(module.params["path"]), Path(module.params["cache"]), module.params["fingerprint"])
+        answer = opened(Path(module.params["path"]), Path(cache), module.params["fingerprint"])
     except ValueError as error:
         module.exit_json(changed=False, problem=str(error))
     module.exit_json(changed=False, problem="", **answer)

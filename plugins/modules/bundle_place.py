@@ -73,7 +73,8 @@ def place(tarball: Path, folder: Path, target: str) -> list[str]:
         target: whose part it is.
     """
     draft = folder.with_name(f"{folder.name}.part")
-    shutil.rmtree(draft, ignore_errors=True)
+    if draft.exists():
+        shutil.rmtree(draft)
     draft.mkdir(parents=True)
     try:
         bundle.unpack(tarball, draft, [bundle.MANIFEST])
@@ -93,7 +94,8 @@ def place(tarball: Path, folder: Path, target: str) -> list[str]:
     for each in [draft.parent, draft, *draft.rglob("*")]:
         each.chmod(0o755 if each.is_dir() else 0o644)
     os.sync()
-    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        shutil.rmtree(folder)
     os.replace(draft, folder)
     return []
 
