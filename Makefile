@@ -7,7 +7,7 @@ SHELL := bash
 PYTHON ?= python3
 SCENARIO ?= default
 # Those that take longest begin first.
-SCENARIOS := upgrade database_host default external
+SCENARIOS := upgrade database_host default airgap external
 NAME ?= serving
 MODE ?= quick
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -59,9 +59,9 @@ audit: env ## known vulnerabilities of every locked package; fails when they can
 	@testbed/audit
 
 bundle: env ## everything that a site without a way out needs, in one file (build/bundle/)
-	@ansible-playbook playbooks/bundle.yml -e bundle_folder=$(CURDIR)/build/bundle
+	@ansible-playbook -i localhost, playbooks/bundle.yml -e bundle_folder=$(CURDIR)/build/bundle
 
-bench: env ## one measurement on hosts made for it: make bench NAME=serving MODE=full (or deploying, upgrade; quick)
+bench: env ## one measurement on hosts made for it: make bench NAME=serving MODE=full (or settings, deploying, upgrade, airgap; quick)
 	@benchmarks/$(NAME)/run $(MODE)
 
 clean: ## remove environments, downloads and host images

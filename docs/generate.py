@@ -413,6 +413,7 @@ SECTIONS = {
     "serving": lambda: measured("serving"),
     "settings": lambda: measured("settings"),
     "deploying": lambda: measured("deploying"),
+    "airgap": lambda: measured("airgap"),
     "refusals": refusals,
     "reserve": reserve_table,
     "results": results_table,

@@ -16,13 +16,13 @@ from ansible_collections.mlops.mlflow.plugins.module_utils import bundle
 display = Display()
 
 
-def part_of(folder: Path, target: str) -> Path:
-    """Return the tarball with what a kind of host needs; it is made once."""
-    tarball = folder.with_name(f"{folder.name}-{target}.tar")
+def part_of(folder: Path, targets: list[str]) -> Path:
+    """Return the tarball with what some kinds of hosts need; it is made once."""
+    tarball = folder.with_name(f"{folder.name}-{'-'.join(sorted(targets))}.tar")
     with open(folder / ".lock", "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not tarball.exists():
-            bundle.part(json.loads((folder / bundle.MANIFEST).read_bytes()), folder, target, tarball)
+            bundle.part(json.loads((folder / bundle.MANIFEST).read_bytes()), folder, targets, tarball)
     return tarball
 
 
@@ -32,15 +32,17 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """See the module for the arguments."""
         result = super().run(tmp, task_vars)
-        name, arguments = "mlops.mlflow.bundle_place", dict(self._task.args)
+        folder = Path(self._task.args["folder"])
+        name, arguments = "mlops.mlflow.bundle_place", {**self._task.args, "sha256": bundle.digest(folder / bundle.MANIFEST)}
         answer = self._execute_module(module_name=name, module_args=arguments, task_vars=task_vars)
+        # With a URL the host has got it by itself.
         if answer.get("failed") or answer["complete"] or self._task.check_mode:
             return {**result, **answer}
-        tarball = part_of(Path(arguments["folder"]), arguments["target"])
+        tarball = part_of(folder, arguments["targets"])
         display.display(f"{(task_vars or {}).get('inventory_hostname')}: copying {tarball.stat().st_size >> 20} MiB")
-        folder = self._make_tmp_path()
+        temporary = self._make_tmp_path()
         try:
-            arguments["part"] = self._transfer_file(str(tarball), self._connection._shell.join_path(folder, "part.tar"))
+            arguments["part"] = self._transfer_file(str(tarball), self._connection._shell.join_path(temporary, "part.tar"))
             return {**result, **self._execute_module(module_name=name, module_args=arguments, task_vars=task_vars)}
         finally:
-            self._remove_tmp_path(folder, force=True)
+            self._remove_tmp_path(temporary, force=True)

@@ -29,8 +29,12 @@ PORTS = {
     "mlflow": [("mlflow_port", 5000, "mlflow.")],
     "postgresql": [("postgresql_port", 5432, "postgresql")],
     "object_store": [("object_store_port", 7480, "ceph-")],
+    "bundle_mirror": [("bundle_mirror_port", 8443, "mlops-bundle.")],
     "gateway": [("gateway_https_port", 443, "mlflow-gateway."), ("gateway_http_port", 80, "mlflow-gateway.")],
 }
+
+# What does not go with a bundle.
+OTHER_SOURCES = ("sources_apt_repositories", "sources_apt_proxy", "sources_python_index_url", "sources_python_wheels", "sources_python_proxy")
 
 
 @functools.cache
@@ -92,7 +96,7 @@ def input_problems(host: dict[str, Any], artifacts_destination: str = "") -> lis
     known = known_variables() | SITE_VARIABLES
     problems += preflight.input_problems(values, known, sorted(path.name for path in ROLES.iterdir()) + ["mlops"], locks(), artifacts_destination)
     values = {name: value for name, value in values.items() if name not in preflight.named(problems)}
-    for name in ("pki_certificate_file", "pki_key_file", "pki_ca_file", "gateway_certificate_file", "gateway_key_file"):
+    for name in ("pki_certificate_file", "pki_key_file", "pki_ca_file", "gateway_certificate_file", "gateway_key_file", "sources_bundle_ca_file"):
         if values.get(name) and not Path(str(values[name])).is_file():
             problems.append(preflight.problem(name, values[name], "there is no such file on the controller; use an absolute path, or leave it out"))
     for path in values["sources_ca_files"] if isinstance(values.get("sources_ca_files"), list) else []:
@@ -211,8 +215,10 @@ def bundle_problems(host: dict[str, Any], opened: dict[str, Any]) -> list[str]:
     """
     values, facts = given(host)[0], host.get("ansible_facts") or {}
     shown = values.get("sources_bundle")
-    others = [name for name in ("sources_apt_repositories", "sources_apt_proxy", "sources_python_index_url", "sources_python_wheels") if values.get(name)]
+    others = [name for name in OTHER_SOURCES if values.get(name)]
     found = [preflight.problem(name, values[name], "with sources_bundle no other source is asked; leave it out") for name in others]
+    if values.get("sources_bundle_url") and not str(values["sources_bundle_url"]).startswith("https://"):
+        found.append(preflight.problem("sources_bundle_url", values["sources_bundle_url"], "use an address that begins with https://"))
     if opened["problem"]:
         return found + [preflight.problem("sources_bundle", shown, opened["problem"])]
     if "distribution" in facts:

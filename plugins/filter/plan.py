@@ -10,7 +10,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible.module_utils.parsing.convert_bool import boolean
-from ansible_collections.mlops.mlflow.plugins.module_utils import firewall, guc, plan_report, postgresql, schema, server, sizing, tuning
+from ansible_collections.mlops.mlflow.plugins.module_utils import bundle, firewall, guc, plan_report, postgresql, schema, server, sizing, tuning
 
 
 def mlflow_workers(cpus: int, memory_mib: int) -> int:
@@ -212,13 +212,33 @@ def object_store_url(host: dict[str, Any]) -> str:
     return f"{scheme}://{f'[{address}]' if ':' in address else address}:{host.get('object_store_port') or 7480}"
 
 
+def bundle_url(host: dict[str, Any]) -> str:
+    """The URL of the bundles that the role bundle_mirror serves on a host.
+
+    Args:
+        host: its variables.
+    """
+    return server.origins([host_address(host)], "https", firewall.port_of(host, "bundle_mirror_port"))[0]
+
+
+def bundle_targets(hosts: list[dict[str, Any]]) -> list[str]:
+    """The kinds of hosts in a bundle that hosts need, each once.
+
+    Args:
+        hosts: their variables. Who has no facts is left out.
+    """
+    seen = [host["ansible_facts"] for host in hosts if "distribution" in (host.get("ansible_facts") or {})]
+    names = [bundle.target_of(facts["distribution"], facts["distribution_major_version"], facts["architecture"]) for facts in seen]
+    return sorted({name for name in names if name})
+
+
 def site_firewall(host: dict[str, Any], hosts_of: dict[str, list[str]], clients: list[dict[str, Any]]) -> dict[str, list[Any]]:
     """See ``firewall.site_firewall``.
 
     Args:
         host: the host's variables.
         hosts_of: the names of the hosts that run each service.
-        clients: the variables of each host that runs MLflow or the gateway.
+        clients: the variables of each host of the site.
     """
     addresses = {client["inventory_hostname"]: host_address(client) if client.get("mlops_address") or _addresses(client) else None for client in clients}
     return firewall.site_firewall(host, hosts_of, addresses)
@@ -379,7 +399,7 @@ def lines(text: list[str], result_format: str) -> Any:
     return "\n".join(text) if result_format == "yaml" else text
 
 
-SERVICES = ("mlflow", "postgresql", "object_store", "gateway")
+SERVICES = ("mlflow", "postgresql", "object_store", "gateway", "bundle_mirror")
 
 
 def services(inventory: dict[str, Any], *names: str) -> list[str]:
@@ -407,6 +427,8 @@ class FilterModule:
             "auth_ini": server.auth_ini,
             "backend": backend,
             "backend_place": backend_place,
+            "bundle_targets": bundle_targets,
+            "bundle_url": bundle_url,
             "client_hba": client_hba,
             "database_url": lambda target: postgresql.database_url(**target),
             "environment_file": server.environment_file,

@@ -247,6 +247,12 @@ def damage(manifest: Mapping[str, Any], folder: Path, chosen: Iterable[str] | No
     return found
 
 
+def target_of(distribution: str, version: str, machine: str) -> str | None:
+    """Return the name of the target that a host is; None where there is none. The arguments are those of ``misfit``."""
+    hosts = {(*about[:2], kernel): Target(release, name).name for release, about in RELEASES.items() for name, kernel in MACHINES.items()}
+    return hosts.get((distribution, version, machine))
+
+
 def misfit(manifest: Mapping[str, Any], distribution: str, version: str, machine: str) -> str | None:
     """Say why a bundle is not for a host; None where it is.
 
@@ -256,8 +262,7 @@ def misfit(manifest: Mapping[str, Any], distribution: str, version: str, machine
         version: its major version.
         machine: its architecture, as the kernel has it.
     """
-    hosts = {(*about[:2], kernel): Target(release, name).name for release, about in RELEASES.items() for name, kernel in MACHINES.items()}
-    wanted = hosts.get((distribution, version, machine))
+    wanted = target_of(distribution, version, machine)
     if wanted in manifest["targets"]:
         return None
     known = " and ".join(f"{about[0]} {about[1]}" for about in RELEASES.values())
@@ -270,9 +275,9 @@ def files_for(manifest: Mapping[str, Any], name: str) -> list[str]:
     return [entry["path"] for entry in manifest["files"] if name in entry.get("targets", [])]
 
 
-def part(manifest: Mapping[str, Any], folder: Path, name: str, tarball: Path) -> None:
-    """Write the tarball with what a target needs, the manifest among it."""
-    pack(folder, [MANIFEST, *files_for(manifest, name)], tarball)
+def part(manifest: Mapping[str, Any], folder: Path, names: Iterable[str], tarball: Path) -> None:
+    """Write the tarball with what some targets need, the manifest among it."""
+    pack(folder, [MANIFEST, *sorted({path for name in names for path in files_for(manifest, name)})], tarball)
 
 
 def pack(folder: Path, paths: Iterable[str], tarball: Path) -> None:

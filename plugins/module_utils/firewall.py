@@ -10,7 +10,16 @@ from typing import Any, Union
 
 PROTOCOLS = ("tcp", "udp", "any")
 SSH_PORT = 22
-PORTS = {"mlflow_port": 5000, "postgresql_port": 5432, "object_store_port": 7480, "gateway_http_port": 80, "gateway_https_port": 443}
+PORTS = {
+    "mlflow_port": 5000,
+    "postgresql_port": 5432,
+    "object_store_port": 7480,
+    "gateway_http_port": 80,
+    "gateway_https_port": 443,
+    "bundle_mirror_port": 8443,
+}
+# Those whose hosts get a bundle from the one that has it.
+SERVED = ("mlflow", "postgresql", "object_store", "gateway")
 # Turns nobody away, and has the kernel keep track of connections: those that are older than that would lose their answers to the real table.
 LEARN = """\
 table inet mlops
@@ -277,7 +286,7 @@ def site_firewall(host: dict[str, Any], hosts_of: dict[str, list[str]], addresse
     Args:
         host: its variables, with facts.
         hosts_of: the names of the hosts that run each service.
-        addresses: of the hosts that run MLflow or the gateway, by name; None where nobody knows.
+        addresses: of the site's hosts, by name; None where nobody knows.
 
     Returns:
         ``entries`` with ``port``, ``sources`` (None for everybody) and ``comment``, and ``unknown``: hosts whose address is missing in them.
@@ -306,6 +315,8 @@ def site_firewall(host: dict[str, Any], hosts_of: dict[str, list[str]], addresse
         found += _database_entries(host, others("mlflow"))
     if runs("object_store") and (sources := others("mlflow")):
         found.append({"port": port_of(host, "object_store_port"), "sources": sources, "comment": "S3 for MLflow"})
+    if runs("bundle_mirror") and (sources := list(dict.fromkeys(each for service in SERVED for each in others(service)))):
+        found.append({"port": port_of(host, "bundle_mirror_port"), "sources": sources, "comment": "bundle"})
     return {"entries": found, "unknown": sorted(unknown)}
 
 

@@ -20,8 +20,8 @@ UNTESTED = {("Ubuntu", "22"), ("Ubuntu", "24")}
 ARCHITECTURES = ("x86_64", "aarch64")
 
 # MLflow with two workers beside a small PostgreSQL; a virtual environment, and the pip and uv that build it.
-MIN_MEMORY_MIB = {"mlflow": 1700, "postgresql": 900, "object_store": 2500, "gateway": 100}
-MIN_FREE_MIB = {"mlflow": 2500, "postgresql": 1000, "object_store": 2000, "gateway": 700}
+MIN_MEMORY_MIB = {"mlflow": 1700, "postgresql": 900, "object_store": 2500, "gateway": 100, "bundle_mirror": 100}
+MIN_FREE_MIB = {"mlflow": 2500, "postgresql": 1000, "object_store": 2000, "gateway": 700, "bundle_mirror": 2000}
 MAX_CLOCK_SKEW_S = 60
 MIN_PYTHON = (3, 10)
 
@@ -479,7 +479,7 @@ def _access(values: dict[str, Any]) -> list[str]:
         found.append(problem("mlflow_admin_password", password, fault))
     for name in sorted(set(MAPPED) & set(values)):
         found.append(f"{name}: its value is not shown; set {MAPPED[name]} instead, this one is filled from it")
-    for name in ("sources_python_index_url", "sources_apt_proxy"):
+    for name in ("sources_python_index_url", "sources_python_proxy", "sources_apt_proxy"):
         if "@" in str(values.get(name, "")):
             found.append(f"{name}: its value is not shown; everybody on the host could read a password in it; use an address without one")
     for name in ("mlflow_allowed_hosts", "postgresql_listen_addresses"):

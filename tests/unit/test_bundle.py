@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import datetime
+import functools
 import gzip
+import http.server
 import io
+import ipaddress
 import json
 import re
 import shutil
+import ssl
 import subprocess
 import tarfile
+import threading
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +28,9 @@ from ansible_collections.mlops.mlflow.plugins.filter import checks
 from ansible_collections.mlops.mlflow.plugins.module_utils import bundle
 from ansible_collections.mlops.mlflow.plugins.modules import bundle_open, bundle_seal
 from ansible_collections.mlops.mlflow.plugins.modules import bundle_place as place_module
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCKS = [*sorted((ROOT / "roles/mlflow/files/locks").glob("*.txt")), ROOT / "roles/bundle/files/controller.txt"]
@@ -201,6 +211,11 @@ def call(module: Any, capsys: pytest.CaptureFixture[str], **arguments: Any) -> d
     return answer
 
 
+def manifest_digest(opened: dict[str, Any]) -> str:
+    """Return what the controller tells a host about a bundle."""
+    return bundle.digest(Path(opened["folder"]) / "manifest.json")
+
+
 class Made:
     """A small bundle, and what is done with it."""
 
@@ -350,9 +365,9 @@ def test_a_host_gets_its_part(made: Made) -> None:
     made.seal()
     opened, there = made.open(), made.folder / "host"
     (there / "older").mkdir(parents=True)
-    arguments = {"folder": opened["folder"], "target": "trixie-amd64", "path": there}
+    arguments = {"folder": opened["folder"], "targets": ["trixie-amd64"], "path": there, "sha256": manifest_digest(opened)}
     assert call(place_module, made.capsys, **arguments) == {"changed": True, "complete": False}
-    part = bundle_place.part_of(Path(opened["folder"]), "trixie-amd64")
+    part = bundle_place.part_of(Path(opened["folder"]), ["trixie-amd64"])
     assert call(place_module, made.capsys, **arguments, part=part)["complete"]
     files = {path.relative_to(there / opened["id"]).as_posix() for path in there.rglob("*") if path.is_file()}
     assert files == {".complete", "manifest.json", "sbom.cdx.json", "bootstrap.sh", "wheels/a-1.whl", "debian/trixie-amd64/b.deb"}
@@ -361,15 +376,116 @@ def test_a_host_gets_its_part(made: Made) -> None:
 
 
 def test_a_part_that_arrives_damaged(made: Made) -> None:
-    """Nothing stays, and the older bundle is not removed."""
+    """It is not taken for the bundle, and the older one is not removed."""
     made.seal()
     opened, there = made.open(), made.folder / "host"
     (there / "older").mkdir(parents=True)
-    part = bundle_place.part_of(Path(opened["folder"]), "trixie-amd64")
+    part = bundle_place.part_of(Path(opened["folder"]), ["trixie-amd64"])
     part.write_bytes(part.read_bytes().replace(b"a package", b"a pickage"))
-    answer = call(place_module, made.capsys, folder=opened["folder"], target="trixie-amd64", path=there, part=part)
+    answer = call(place_module, made.capsys, folder=opened["folder"], targets=["trixie-amd64"], path=there, part=part, sha256=manifest_digest(opened))
     assert answer["failed"] and "debian/trixie-amd64/b.deb is damaged" in answer["msg"]
-    assert [path.name for path in there.iterdir()] == ["older"]
+    assert sorted(path.name for path in there.iterdir()) == [f"{opened['id']}.part", "older"]
+
+
+# --- A host that has it for others ---
+
+
+class Mirror(http.server.SimpleHTTPRequestHandler):
+    """Counts what is asked for."""
+
+    asked: list[str] = []
+
+    def do_GET(self) -> None:
+        """Answer with a file."""
+        self.asked.append(self.path)
+        super().do_GET()
+
+    def log_message(self, *_arguments: Any) -> None:
+        """Say nothing."""
+
+
+def certificate(folder: Path) -> str:
+    """Write a certificate for 127.0.0.1 with its key into one file, and return the certificate, which is its own CA."""
+    key, start = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(days=1)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "mirror")])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), start, start + datetime.timedelta(days=9))
+    builder = builder.add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    public = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (folder / "server.pem").write_bytes(private + public)
+    return public.decode()
+
+
+@pytest.fixture(name="mirror")
+def fixture_mirror(made: Made) -> Iterator[dict[str, Any]]:
+    """A host with the bundle for both kinds of hosts; yields how another one gets its part from there."""
+    made.seal()
+    opened, there = made.open(), made.folder / "mirror"
+    both = ["bookworm-amd64", "trixie-amd64"]
+    part = bundle_place.part_of(Path(opened["folder"]), both)
+    assert call(place_module, made.capsys, folder=opened["folder"], targets=both, path=there, part=part, sha256=manifest_digest(opened))["complete"]
+    ca = certificate(made.folder)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(made.folder / "server.pem")
+    Mirror.asked = []
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Mirror, directory=str(there))) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        arguments = {"folder": opened["folder"], "targets": ["bookworm-amd64"], "path": made.folder / "host", "sha256": manifest_digest(opened)}
+        yield {**arguments, "url": f"https://127.0.0.1:{server.server_port}", "ca": ca}
+        server.shutdown()
+
+
+def test_a_host_gets_its_part_from_another(made: Made, mirror: dict[str, Any]) -> None:
+    """By TLS, what is for its kind and nothing else, once."""
+    assert call(place_module, made.capsys, **mirror) == {"changed": True, "complete": True}
+    there = Path(mirror["path"]) / Path(mirror["folder"]).name
+    files = {path.relative_to(there).as_posix() for path in there.rglob("*") if path.is_file()}
+    assert files == {".complete", "manifest.json", "sbom.cdx.json", "bootstrap.sh", "wheels/a-1.whl", "debian/bookworm-amd64/c.deb"}
+    asked = len(Mirror.asked)
+    assert call(place_module, made.capsys, **mirror) == {"changed": False, "complete": True} and len(Mirror.asked) == asked == 5
+
+
+def test_a_mirror_of_somebody_else(made: Made, mirror: dict[str, Any]) -> None:
+    """Nothing is fetched from a server whose certificate is from another CA."""
+    answer = call(place_module, made.capsys, **(mirror | {"ca": certificate(made.folder)}))
+    assert answer["failed"] and "manifest.json cannot be had: " in answer["msg"] and "certificate" in answer["msg"]
+    assert Mirror.asked == []
+
+
+def test_a_mirror_with_another_manifest(made: Made, mirror: dict[str, Any]) -> None:
+    """Whatever it is called there, it is not the one that the controller has checked."""
+    manifest = made.folder / "mirror" / Path(mirror["folder"]).name / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes().replace(b"0.1.0", b"0.1.1"))
+    answer = call(place_module, made.capsys, **mirror)
+    assert answer["failed"] and "manifest.json is not that of the bundle" in answer["msg"] and "for all hosts" in answer["msg"]
+
+
+def test_a_fetch_goes_on_where_it_was(made: Made, mirror: dict[str, Any]) -> None:
+    """What has arrived whole is not asked for again."""
+    name = Path(mirror["folder"]).name
+    wheel = made.folder / "mirror" / name / "wheels/a-1.whl"
+    wheel.write_text("a whale", encoding="utf-8")
+    answer = call(place_module, made.capsys, **mirror)
+    assert answer["failed"] and "wheels/a-1.whl is damaged" in answer["msg"]
+    wheel.write_text("a wheel", encoding="utf-8")
+    Mirror.asked.clear()
+    assert call(place_module, made.capsys, **mirror)["complete"]
+    assert Mirror.asked == [f"/{name}/manifest.json", f"/{name}/wheels/a-1.whl"]
+
+
+def test_files_of_the_bundle_before_are_not_fetched(made: Made, mirror: dict[str, Any]) -> None:
+    """A host that has them in an older bundle takes them from there."""
+    before = made.folder / "host" / "before"
+    shutil.copytree(made.folder / "mirror" / Path(mirror["folder"]).name, before)
+    (before / "debian/bookworm-amd64/c.deb").unlink()
+    # Left by an interruption.
+    (made.folder / "host/other.part").mkdir()
+    (made.folder / "host/other.part/manifest.json").write_text("{", encoding="utf-8")
+    assert call(place_module, made.capsys, **mirror)["complete"]
+    assert [Path(name).name for name in Mirror.asked] == ["manifest.json", "c.deb"]
+    assert not before.exists()
 
 
 FACTS = {"distribution": "Debian", "distribution_major_version": "13", "architecture": "x86_64"}
@@ -385,6 +501,8 @@ def test_preflight_says_what_is_wrong_with_a_bundle() -> None:
     ]
     del host["sources_python_wheels"]
     assert checks.bundle_problems(host, {"problem": "", "targets": ["trixie-amd64"]}) == []
+    plain = checks.bundle_problems(host | {"sources_bundle_url": "http://mirror"}, {"problem": "", "targets": ["trixie-amd64"]})
+    assert plain == ["sources_bundle_url = 'http://mirror': use an address that begins with https://"]
     assert "make one with bundle_targets: [trixie-amd64]" in checks.bundle_problems(host, {"problem": "", "targets": ["bookworm-amd64"]})[0]
 
 

@@ -177,7 +177,7 @@ def member(name: str, **variables: Any) -> dict[str, Any]:
 
 def opened(name: str, hosts_of: dict[str, list[str]], **variables: Any) -> list[tuple[Any, Any]]:
     """Return port and sources of what a host of a site opens."""
-    clients = [member(each) for each in sorted({*hosts_of["mlflow"], *hosts_of.get("gateway", [])})]
+    clients = [member(each) for each in sorted({each for names in hosts_of.values() for each in names})]
     topology = FILTERS["site_firewall"](member(name, **variables), hosts_of, clients)
     entries = FILTERS["firewall_entries"](topology)
     assert [fault for entry in entries if (fault := firewall.entry_problem(entry))] == []
@@ -197,6 +197,9 @@ def opened(name: str, hosts_of: dict[str, list[str]], **variables: Any) -> list[
         ("m1", {"mlflow": ["m1"], "gateway": ["m1"]}, [([80, 443], None)]),
         ("d", {"mlflow": ["d"], "postgresql": ["d"]}, [(5000, None)]),
         ("other", THREE_HOSTS, []),
+        ("s", {**THREE_HOSTS, "bundle_mirror": ["s"]}, [(7480, ["10.0.0.1", "10.0.0.2"]), (8443, ["10.0.0.1", "10.0.0.2", "10.0.0.3"])]),
+        ("other", {**THREE_HOSTS, "bundle_mirror": ["other"]}, [(8443, ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"])]),
+        ("a", {**ONE_HOST, "bundle_mirror": ["a"]}, [(5000, None)]),
     ],
 )
 def test_what_a_place_in_the_topology_opens(name: str, hosts_of: dict[str, list[str]], expected: list[Any]) -> None:

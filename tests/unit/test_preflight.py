@@ -11,6 +11,7 @@ from typing import Any
 import generate
 import pytest
 from ansible_collections.mlops.mlflow.plugins.filter.checks import FilterModule, database_target, known_variables, locks
+from ansible_collections.mlops.mlflow.plugins.filter.plan import SERVICES
 from ansible_collections.mlops.mlflow.plugins.module_utils import external, preflight
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -954,6 +955,10 @@ def test_what_lines_are_about() -> None:
             {"sources_python_index_url": "https://u:p@index.example.org"},
             "sources_python_index_url: its value is not shown; everybody on the host could read a password in it; use an address without one",
         ),
+        (
+            {"sources_python_proxy": "http://u:pw@proxy.example.org:3128"},
+            "sources_python_proxy: its value is not shown; everybody on the host could read a password in it; use an address without one",
+        ),
         ({"sources_ca_files": ["/no/ca.pem"]}, "sources_ca_files = '/no/ca.pem': there is no such file on the controller; use an absolute path"),
         ({"mlflow_default_permission": "ALL"}, "mlflow_default_permission = 'ALL': use one of READ, USE, EDIT, MANAGE, NO_PERMISSIONS"),
         ({"postgresql_settings": ["work_mem"]}, "postgresql_settings: its value is not shown; use a mapping of names and values"),
@@ -972,6 +977,13 @@ def test_types_and_choices_come_from_the_specs(variables: dict[str, Any], line: 
     """What no check of its own is about."""
     (only,) = inputs(**variables)
     assert only == line or (line[-1] == " " and only.startswith(line))
+
+
+def test_services_are_the_groups() -> None:
+    """Every group that a play is for is one whose needs are known."""
+    specs = generate.load_yaml(generate.ROOT / "roles/preflight/meta/argument_specs.yml")
+    known = set(specs["argument_specs"]["main"]["options"]["preflight_services"]["choices"])
+    assert known == set(SERVICES) == set(preflight.MIN_MEMORY_MIB) == set(preflight.MIN_FREE_MIB)
 
 
 def test_notices() -> None:

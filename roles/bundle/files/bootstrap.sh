@@ -70,5 +70,5 @@ The control node is ready. Next:
   export PATH=$folder/venv/bin:\$PATH ANSIBLE_COLLECTIONS_PATH=$folder/collections
   ansible-playbook -i INVENTORY mlops.mlflow.site
 
-with an inventory such as one of $folder/collections/ansible_collections/mlops/mlflow/inventories.
+with an inventory such as $folder/collections/ansible_collections/mlops/mlflow/inventories/airgap. Documentation is beside it, in README.md and docs.
 TEXT
