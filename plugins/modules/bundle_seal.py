@@ -158,6 +158,12 @@ def is_stray(name: str, known: dict, targets: list[str]) -> bool:
     return (name.endswith((".deb", ".whl")) and name not in known) or (parts[0] == "debian" and len(parts) > 2 and parts[1] not in targets)
 
 
+def needed_by(name: str, targets: list[str]) -> list[str]:
+    """Return the targets that need a file that is no package: the index of a repository is for its own, all else for each."""
+    parts = name.split("/")
+    return [parts[1]] if parts[0] == "debian" and len(parts) > 2 else targets
+
+
 def document(about: dict, components: list[dict]) -> str:
     """Return the CycloneDX document of a bundle, each package and version once."""
     found = {}
@@ -221,7 +227,7 @@ def main() -> None:
         if is_stray(name, known, module.params["targets"]):
             path.unlink()
         elif name not in OWN | {SBOM}:
-            entry = known.get(name, {"path": name, "kind": "collection", "targets": module.params["targets"]})
+            entry = known.get(name, {"path": name, "kind": "collection", "targets": needed_by(name, module.params["targets"])})
             files.append({**entry, "size": path.stat().st_size, "sha256": bundle.digest(path)})
     listed = document(module.params["about"], [each for each in files if each["path"] in known]).encode()
     (folder / SBOM).write_bytes(listed)

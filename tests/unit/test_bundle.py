@@ -225,6 +225,7 @@ class Made:
         self.file("wheels/a-1.whl", "a wheel")
         self.file("debian/trixie-amd64/b.deb", "a package")
         self.file("debian/bookworm-amd64/c.deb", "another package")
+        self.file("debian/bookworm-amd64/Packages.gz", "an index")
         self.file("bootstrap.sh", "#!/bin/sh")
 
     def file(self, path: str, text: str) -> None:
@@ -440,11 +441,11 @@ def fixture_mirror(made: Made) -> Iterator[dict[str, Any]]:
 def test_a_host_gets_its_part_from_another(made: Made, mirror: dict[str, Any]) -> None:
     """By TLS, what is for its kind and nothing else, once."""
     assert call(place_module, made.capsys, **mirror) == {"changed": True, "complete": True}
-    there = Path(mirror["path"]) / Path(mirror["folder"]).name
+    there, index = Path(mirror["path"]) / Path(mirror["folder"]).name, ["debian/bookworm-amd64/Packages.gz"]
     files = {path.relative_to(there).as_posix() for path in there.rglob("*") if path.is_file()}
-    assert files == {".complete", "manifest.json", "sbom.cdx.json", "bootstrap.sh", "wheels/a-1.whl", "debian/bookworm-amd64/c.deb"}
+    assert files == {".complete", "manifest.json", "sbom.cdx.json", "bootstrap.sh", "wheels/a-1.whl", *index, "debian/bookworm-amd64/c.deb"}
     asked = len(Mirror.asked)
-    assert call(place_module, made.capsys, **mirror) == {"changed": False, "complete": True} and len(Mirror.asked) == asked == 5
+    assert call(place_module, made.capsys, **mirror) == {"changed": False, "complete": True} and len(Mirror.asked) == asked == 6
 
 
 def test_a_mirror_of_somebody_else(made: Made, mirror: dict[str, Any]) -> None:
@@ -484,7 +485,7 @@ def test_files_of_the_bundle_before_are_not_fetched(made: Made, mirror: dict[str
     (made.folder / "host/other.part").mkdir()
     (made.folder / "host/other.part/manifest.json").write_text("{", encoding="utf-8")
     assert call(place_module, made.capsys, **mirror)["complete"]
-    assert [Path(name).name for name in Mirror.asked] == ["manifest.json", "c.deb"]
+    assert [Path(name).name for name in Mirror.asked] == ["manifest.json", "c.deb"], "and nothing else"
     assert not before.exists()
 
 
