@@ -49,12 +49,6 @@ instances() {
   done
 }
 
-# changed PERCENT: so much of the latest metrics has changed since they were vacuumed.
-changed() {
-  set_to autovacuum=off
-  echo "sql 'UPDATE latest_metrics SET value = random(), step = step + 1 WHERE abs(hashtext(run_uuid || key)) % 100 < $1' CHECKPOINT" > /root/later
-}
-
 # As site.yml left it.
 reset() {
   if [ ! -e /root/backends.conf ]; then
@@ -63,7 +57,7 @@ reset() {
   fi
   xargs systemctl stop < /root/units
   sql "ALTER SYSTEM RESET ALL"
-  rm -rf /root/later /etc/systemd/system/mlflow.service.d /etc/systemd/system/mlflow-[0-9].service{,.d} /etc/mlflow/{tried,mlflow-*}.env
+  rm -rf /etc/systemd/system/mlflow.service.d /etc/systemd/system/mlflow-[0-9].service{,.d} /etc/mlflow/{tried,mlflow-*}.env
   # What was there keeps owner and mode.
   cat /root/backends.conf > /etc/mlflow-gateway/backends.conf
   cat /root/mlops_app.py > "$app"
@@ -76,6 +70,4 @@ prepare() {
   systemctl daemon-reload
   systemctl restart "$(systemctl list-units --plain --no-legend 'postgresql@*' | cut -d' ' -f1)" mlflow-gateway
   sql "TRUNCATE metrics" "DELETE FROM latest_metrics WHERE run_uuid IN (SELECT run_uuid FROM runs WHERE status = 'RUNNING')" "VACUUM (FULL, ANALYZE) latest_metrics" VACUUM CHECKPOINT
-  # shellcheck source=/dev/null
-  if [ -e /root/later ]; then . /root/later; fi
 }

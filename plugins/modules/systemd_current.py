@@ -29,6 +29,10 @@ options:
     type: list
     elements: path
     default: []
+  follow_program:
+    description: Restart the service also when its program was replaced under it, as an upgrade of packages does.
+    type: bool
+    default: false
 attributes:
   check_mode:
     support: full
@@ -62,7 +66,9 @@ import time
 from ansible.module_utils.basic import AnsibleModule
 
 
-def actions_for(state: dict[str, str], newest: float, started: float, newest_reload: float = 0.0, loaded: float = 0.0) -> list[str]:
+def actions_for(
+    state: dict[str, str], newest: float, started: float, newest_reload: float = 0.0, loaded: float = 0.0, replaced: bool = False
+) -> list[str]:
     """Decide what a service needs.
 
     Args:
@@ -71,6 +77,7 @@ def actions_for(state: dict[str, str], newest: float, started: float, newest_rel
         started: when its process started, in the same unit; anything when it does not run.
         newest_reload: when the newest of the files was written that a reload is enough for.
         loaded: when it was reloaded or started last.
+        replaced: whether it runs a program that is no longer there.
 
     Returns:
         Words of systemctl, in the order to run them.
@@ -80,7 +87,7 @@ def actions_for(state: dict[str, str], newest: float, started: float, newest_rel
         actions.append("daemon-reload")
     if state.get("UnitFileState") != "enabled":
         actions.append("enable")
-    if state.get("ActiveState") in ("active", "activating", "reloading") and newest > started:
+    if state.get("ActiveState") in ("active", "activating", "reloading") and (newest > started or replaced):
         actions.append("restart")
     elif state.get("ActiveState") not in ("active", "reloading"):
         # Of a service that is about to start anyway, this waits for the end.
@@ -95,6 +102,14 @@ def newest(paths: list[str]) -> float:
     return max((os.lstat(path).st_mtime for path in paths if os.path.lexists(path)), default=0.0)
 
 
+def is_replaced(process: str | None) -> bool:
+    """Tell whether a process, by its number, runs a program that is no longer there."""
+    try:
+        return os.readlink(f"/proc/{int(process or 0)}/exe").endswith(" (deleted)")
+    except OSError:
+        return False
+
+
 def wall_clock(monotonic: str | None) -> float:
     """Return one of systemd's monotonic times, in microseconds, as seconds since the epoch."""
     return time.time() - time.clock_gettime(time.CLOCK_MONOTONIC) + int(monotonic or 0) / 1e6
@@ -107,17 +122,19 @@ def main() -> None:
             "name": {"type": "str", "required": True},
             "files": {"type": "list", "elements": "path", "required": True},
             "reload_files": {"type": "list", "elements": "path", "default": []},
+            "follow_program": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
     name = module.params["name"]
-    properties = "LoadState,ActiveState,UnitFileState,NeedDaemonReload,ExecMainStartTimestampMonotonic,StateChangeTimestampMonotonic"
+    properties = "LoadState,MainPID,ActiveState,UnitFileState,NeedDaemonReload,ExecMainStartTimestampMonotonic,StateChangeTimestampMonotonic"
     dummy, stdout, dummy = module.run_command(["systemctl", "show", name, f"--property={properties}"], check_rc=True)
     state = dict(line.split("=", 1) for line in stdout.splitlines() if "=" in line)
     started = wall_clock(state.get("ExecMainStartTimestampMonotonic"))
     # Of a service that runs, the last change of state is its start or its last reload.
     loaded = wall_clock(state.get("StateChangeTimestampMonotonic"))
-    actions = actions_for(state, newest(module.params["files"]), started, newest(module.params["reload_files"]), loaded)
+    replaced = module.params["follow_program"] and is_replaced(state.get("MainPID"))
+    actions = actions_for(state, newest(module.params["files"]), started, newest(module.params["reload_files"]), loaded, replaced)
     for action in [] if module.check_mode else actions:
         command = ["systemctl", action] + ([] if action == "daemon-reload" else [name])
         rc, dummy, stderr = module.run_command(command)

@@ -9,10 +9,12 @@ import http.server
 import io
 import ipaddress
 import json
+import os
 import re
 import shutil
 import ssl
 import subprocess
+import sys
 import tarfile
 import threading
 import zipfile
@@ -512,6 +514,19 @@ def test_a_key_that_nobody_has_compared_is_worth_a_word() -> None:
     opened = {"problem": "", "fingerprint": "abc"}
     assert "signed with the key abc" in checks.bundle_notices({"sources_bundle": "/x.tar"}, opened)[0]
     assert checks.bundle_notices({"sources_bundle": "/x.tar", "sources_bundle_key": "abc"}, opened) == []
+
+
+def test_a_control_node_refuses_a_bundle_for_other_pythons(made: Made) -> None:
+    """With the one that it is for, and before anything is made."""
+    made.seal()
+    shutil.copyfile(ROOT / "roles/bundle/files/bootstrap.sh", made.content / "bootstrap.sh")
+    mine, other, version = ("trixie", "bookworm", "3.11") if sys.version_info[:2] == (3, 13) else ("bookworm", "trixie", "3.13")
+    manifest = (made.content / "manifest.json").read_text(encoding="utf-8")
+    made.file("manifest.json", manifest.replace(f"{mine}-amd64", f"{other}-amd64"))
+    command = ["sh", made.content / "bootstrap.sh", made.folder / "control"]
+    result = subprocess.run(command, env={**os.environ, "PYTHON": sys.executable}, capture_output=True, text=True, check=False)
+    assert result.returncode == 1 and not (made.folder / "control").exists()
+    assert result.stderr.startswith(f"ERROR: the bundle is for Python {version}, and {sys.executable} is ")
 
 
 def test_a_control_node_refuses_a_bundle_that_is_not_whole(made: Made) -> None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
 import pytest
-from ansible_collections.mlops.mlflow.plugins.modules.systemd_current import actions_for
+from ansible_collections.mlops.mlflow.plugins.modules.systemd_current import actions_for, is_replaced
 
 STEADY = {"LoadState": "loaded", "ActiveState": "active", "UnitFileState": "enabled", "NeedDaemonReload": "no"}
 START = 1_700_000_000.0
@@ -49,6 +54,25 @@ def test_actions(state: dict[str, str], newest: float, actions: list[str]) -> No
 def test_a_reload_is_enough(state: dict[str, str], newest: float, newest_reload: float, actions: list[str]) -> None:
     """Of a service that started a minute before its last reload; a start or a restart reads everything anyway."""
     assert actions_for(STEADY | state, newest, START, newest_reload, START + 60) == actions
+
+
+@pytest.mark.parametrize(("state", "actions"), [({}, ["restart"]), ({"ActiveState": "activating"}, ["restart"]), ({"ActiveState": "failed"}, ["start"])])
+def test_a_program_that_was_replaced(state: dict[str, str], actions: list[str]) -> None:
+    """Whatever its files say, the service runs what is no longer there."""
+    assert actions_for(STEADY | state, START - 60, START, replaced=True) == actions
+
+
+def test_who_runs_what_is_no_longer_there(tmp_path: Path) -> None:
+    """As dpkg does it: the new program takes the old one's name."""
+    program = shutil.copy("/bin/sleep", tmp_path / "program")
+    with subprocess.Popen([program, "60"]) as process:
+        try:
+            assert not is_replaced(str(process.pid))
+            os.replace(shutil.copy("/bin/sleep", tmp_path / "new"), program)
+            assert is_replaced(str(process.pid))
+        finally:
+            process.kill()
+    assert not is_replaced("0") and not is_replaced(None)
 
 
 def test_a_unit_that_was_just_written_on_a_host_that_never_saw_it() -> None:

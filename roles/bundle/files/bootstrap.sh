@@ -12,12 +12,19 @@ fail() { printf 'ERROR: %s\n' "$*" >&2; exit 1; }
   || fail "$python is no Python 3.11 or newer; name one: PYTHON=/usr/bin/python3.11 sh bootstrap.sh"
 
 # Every file is compared with the manifest before one of them is used. Whether the manifest is the right one, preflight checks by its signature.
-"$python" - "$here" <<'PYTHON' || fail "the bundle is not whole; copy it again"
+"$python" - "$here" "$python" <<'PYTHON' || exit 1
 import hashlib, json, os, sys
 
-here = sys.argv[1]
+here, python = sys.argv[1:]
 with open(os.path.join(here, "manifest.json"), encoding="utf-8") as file:
     manifest = json.load(file)
+# Wheels are for the Pythons of the targets.
+release_of = {(3, 11): "bookworm", (3, 13): "trixie"}
+releases = {name.split("-")[0] for name in manifest["targets"]}
+if release_of.get(sys.version_info[:2]) not in releases:
+    known = " and ".join(f"{major}.{minor}" for (major, minor), release in release_of.items() if release in releases)
+    own = "{}.{}".format(*sys.version_info[:2])
+    sys.exit(f"ERROR: the bundle is for Python {known}, and {python} is {own}; name one of those: PYTHON=/usr/bin/python{known[-4:].strip()} sh bootstrap.sh")
 bad = 0
 for number, entry in enumerate(manifest["files"], 1):
     path = os.path.join(here, entry["path"])
@@ -35,7 +42,8 @@ for number, entry in enumerate(manifest["files"], 1):
         print(f"\r{number} of {len(manifest['files'])} files compared", end="", file=sys.stderr)
 if sys.stderr.isatty():
     print(file=sys.stderr)
-sys.exit(bad > 0)
+if bad:
+    sys.exit("ERROR: the bundle is not whole; copy it again")
 PYTHON
 
 # uv is a program in a wheel, which is a zip file; so nobody needs pip.
