@@ -56,6 +56,11 @@ def recap(output: str) -> dict[str, dict[str, int]]:
     return {name: {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", counts)} for name, counts in lines}
 
 
+def failure(output: str) -> str:
+    """Return what ended a run."""
+    return output[max(output.find("fatal:"), 0) :][:4000]
+
+
 def counted(site: dict[str, Any], host: str) -> dict[str, int]:
     """Return how many packets a host wanted to send outside, and how many questions for names to anybody."""
     environment = dict(os.environ) | ({"CONTAINERS_CONF": site["podman"]} if Path(site["podman"]).exists() else {})
@@ -85,14 +90,14 @@ def test_only_the_bundle_is_asked(host: Callable[[str], Any]) -> None:
 def test_a_second_run_changes_nothing(control: Callable[..., Any]) -> None:
     """As anywhere else."""
     again = control("ansible-playbook -i site mlops.mlflow.site")
-    assert again.rc == 0, again.stdout[-4000:]
+    assert again.rc == 0, failure(again.stdout)
     assert {name: counts["changed"] for name, counts in recap(again.stdout).items()} == {"data-1": 0, "localhost": 0, "mlflow-1": 0}
 
 
 def test_the_real_client_uses_it(control: Callable[..., Any]) -> None:
     """Runs, metrics and artifacts, with a look into the store."""
     used = control("ansible-playbook -i site mlops.mlflow.verify")
-    assert used.rc == 0, used.stdout[-4000:]
+    assert used.rc == 0, failure(used.stdout)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +117,7 @@ def test_a_damaged_bundle_is_refused(control: Callable[..., Any], pattern: str, 
     refused = control("XDG_CACHE_HOME=/tmp/fresh ansible-playbook -i site mlops.mlflow.site -e sources_bundle=/tmp/damaged.tar")
     control("rm -rf /tmp/fresh /tmp/damaged.tar")
     assert refused.rc != 0
-    assert words.format(name=made.stdout.strip()) in re.sub(r"\s+", " ", refused.stdout), refused.stdout[-4000:]
+    assert words.format(name=made.stdout.strip()) in re.sub(r"\s+", " ", refused.stdout), failure(refused.stdout)
     assert {counts["changed"] for counts in recap(refused.stdout).values()} == {0}
 
 
@@ -126,14 +131,21 @@ def test_a_bundle_that_was_cut_off_is_refused(control: Callable[..., Any]) -> No
     assert {counts["changed"] for counts in recap(refused.stdout).values()} == {0}
 
 
-def test_a_second_bundle_upgrades_mlflow(control: Callable[..., Any], host: Callable[[str], Any]) -> None:
-    """It has what changed, and the control node has the rest from the first one."""
+def test_a_second_bundle_upgrades(control: Callable[..., Any], host: Callable[[str], Any]) -> None:
+    """MLflow, and on request Debian's packages. It has what changed, and the control node has the rest from the first one."""
+    gateway = host("mlflow-1")
+    process, version = gateway.check_output("systemctl show --property MainPID mlflow-gateway"), gateway.package("nginx").version
+    # As on a host that has the release before.
+    gateway.check_output("sed -i '/^Package: nginx$/,/^$/ s/^Version: .*/&~/' /var/lib/dpkg/status")
+    assert gateway.package("nginx").version == f"{version}~"
     assert int(control(f"stat -c %s {DELTA}").stdout) < int(control(f"stat -c %s {BUNDLE}").stdout) / 5
     assert control(f"sed -i -e 's|^sources_bundle: .*|sources_bundle: {DELTA}|' -e 's|^mlflow_version: .*|mlflow_version: \"3.17.2\"|' {SITE}").rc == 0
-    upgraded = control("ansible-playbook -i site mlops.mlflow.site && ansible-playbook -i site mlops.mlflow.verify")
-    assert upgraded.rc == 0, upgraded.stdout[-4000:]
+    upgraded = control("ansible-playbook -i site mlops.mlflow.site -e sources_update=true && ansible-playbook -i site mlops.mlflow.verify")
+    assert upgraded.rc == 0, failure(upgraded.stdout)
     assert host("mlflow-1").check_output("readlink /opt/mlflow/current").startswith("/opt/mlflow/3.17.2-")
     assert len(host("mlflow-1").file("/var/lib/mlops-bundle").listdir()) == 1, "the older one is gone"
+    assert gateway.package("nginx").version == version
+    assert gateway.check_output("systemctl show --property MainPID mlflow-gateway") != process, "it runs what was installed"
 
 
 @pytest.mark.parametrize("name", HOSTS)
