@@ -15,7 +15,7 @@ from typing import Any
 from harness import machine, save, where
 
 MB = 1_000_000
-KINDS = {"deb": "packages of Debian", "wheel": "wheels", "other": "all else"}
+KINDS = ("deb", "wheel", "other")
 # Which file, what it says, what it is compared with, and the goal.
 TABLE = [
     ("build_cold", "a bundle for one target, nothing downloaded yet", "", ""),
@@ -32,9 +32,11 @@ BUNDLES = [("one", "Debian 13", "≤ 400", "≤ 210"), ("two", "Debian 12 and 13
 def sizes(folder: Path) -> dict[str, Any]:
     """Return what a bundle has, in bytes by kind, and its largest files."""
     files = json.loads((folder / "content/manifest.json").read_text(encoding="utf-8"))["files"]
-    found: dict[str, Any] = {kind: sum(each["size"] for each in files if (each["kind"] if each["kind"] in KINDS else "other") == kind) for kind in KINDS}
+    found = dict.fromkeys(KINDS, 0)
+    for each in files:
+        found[each["kind"] if each["kind"] in KINDS else "other"] += each["size"]
     largest = sorted(files, key=lambda each: -each["size"])[:10]
-    return found | {"tarball": (folder / "mlops-mlflow-bundle.tar").stat().st_size, "largest": {each.get("name", each["path"]): each["size"] for each in largest}}
+    return {**found, "tarball": (folder / "mlops-mlflow-bundle.tar").stat().st_size, "largest": {each.get("name", each["path"]): each["size"] for each in largest}}
 
 
 def main() -> None:
