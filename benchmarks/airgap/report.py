@@ -35,8 +35,8 @@ def sizes(folder: Path) -> dict[str, Any]:
     found = dict.fromkeys(KINDS, 0)
     for each in files:
         found[each["kind"] if each["kind"] in KINDS else "other"] += each["size"]
-    largest = sorted(files, key=lambda each: -each["size"])[:10]
-    return {**found, "tarball": (folder / "mlops-mlflow-bundle.tar").stat().st_size, "largest": {each.get("name", each["path"]): each["size"] for each in largest}}
+    largest = {each.get("name", each["path"]): each["size"] for each in sorted(files, key=lambda each: -each["size"])[:10]}
+    return {**found, "tarball": (folder / "mlops-mlflow-bundle.tar").stat().st_size, "largest": largest}
 
 
 def main() -> None:
