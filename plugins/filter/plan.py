@@ -221,6 +221,19 @@ def bundle_url(host: dict[str, Any]) -> str:
     return server.origins([host_address(host)], "https", firewall.port_of(host, "bundle_mirror_port"))[0]
 
 
+def package_updates(lines: list[str]) -> list[str]:
+    """The packages that an upgrade would bring to a newer version, but for those that have a way of their own: PostgreSQL's, and the object store's.
+
+    Args:
+        lines: what ``apt-get --simulate upgrade`` prints.
+
+    Returns:
+        Their names. A package that would be new is none of them; it comes with the one that needs it.
+    """
+    names = [found[1] for line in lines if (found := re.match(r"Inst (\S+) \[", line))]
+    return [name for name in names if not re.search(r"^(postgresql|libpq)|ceph|^(lib|python3-)?(rados|rbd|rgw)", name)]
+
+
 def bundle_targets(hosts: list[dict[str, Any]]) -> list[str]:
     """The kinds of hosts in a bundle that hosts need, each once.
 
@@ -444,6 +457,7 @@ class FilterModule:
             "object_store_url": object_store_url,
             "origins": server.origins,
             "postgresql_conf": postgresql.render_conf,
+            "package_updates": package_updates,
             "plan_document": plan_report.document,
             "plan_html": plan_report.html,
             "plan_table": plan_report.table,

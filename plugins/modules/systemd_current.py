@@ -30,7 +30,7 @@ options:
     elements: path
     default: []
   follow_program:
-    description: Restart the service also when its program was replaced under it, as an upgrade of packages does.
+    description: Restart the service also when its program, or a library that it has loaded, was replaced under it, as an upgrade of packages does.
     type: bool
     default: false
 attributes:
@@ -61,9 +61,13 @@ actions:
 """
 
 import os
+import re
 import time
 
 from ansible.module_utils.basic import AnsibleModule
+
+# What the kernel adds to the path of a file that is open and has no name any longer.
+GONE = " (deleted)"
 
 
 def actions_for(
@@ -77,7 +81,7 @@ def actions_for(
         started: when its process started, in the same unit; anything when it does not run.
         newest_reload: when the newest of the files was written that a reload is enough for.
         loaded: when it was reloaded or started last.
-        replaced: whether it runs a program that is no longer there.
+        replaced: whether it runs a program or a library that is no longer there.
 
     Returns:
         Words of systemctl, in the order to run them.
@@ -103,11 +107,20 @@ def newest(paths: list[str]) -> float:
 
 
 def is_replaced(process: str | None) -> bool:
-    """Tell whether a process, by its number, runs a program that is no longer there."""
+    """Tell whether a process, by its number, runs a program or a library that is no longer there."""
+    folder = f"/proc/{int(process or 0)}"
     try:
-        return os.readlink(f"/proc/{int(process or 0)}/exe").endswith(" (deleted)")
+        with open(f"{folder}/maps", encoding="utf-8", errors="replace") as file:
+            mapped = [line.rstrip("\n") for line in file]
+        return os.readlink(f"{folder}/exe").endswith(GONE) or any(is_library(line) and line.endswith(GONE) for line in mapped)
     except OSError:
         return False
+
+
+def is_library(line: str) -> bool:
+    """Tell whether a line of a process's memory map is a library's code."""
+    fields = line.split(None, 5)
+    return len(fields) == 6 and "x" in fields[1] and re.search(r"\.so\b", fields[5]) is not None
 
 
 def wall_clock(monotonic: str | None) -> float:

@@ -26,7 +26,7 @@ import pytest
 import yaml
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.mlops.mlflow.plugins.action import bundle_collections, bundle_place, bundle_wheels
-from ansible_collections.mlops.mlflow.plugins.filter import checks
+from ansible_collections.mlops.mlflow.plugins.filter import checks, plan
 from ansible_collections.mlops.mlflow.plugins.module_utils import bundle
 from ansible_collections.mlops.mlflow.plugins.modules import bundle_open, bundle_seal
 from ansible_collections.mlops.mlflow.plugins.modules import bundle_place as place_module
@@ -114,6 +114,21 @@ def test_each_package_of_a_lock_once(lock: Path, where: bundle.Target) -> None:
     assert all("--hash=sha256:" in line for line in lines)
 
 
+def test_which_packages_are_updated() -> None:
+    """What is newer, but for what has a way of its own; what would be new comes by itself."""
+    lines = [
+        "Reading package lists...",
+        "Inst nginx [1.26.3-3+deb13u10] (1.26.3-3+deb13u11 Debian-Security:13/stable-security [amd64])",
+        "Inst libssl3t64 [3.5.7-1] (3.5.9-1 Debian:13.1/stable [amd64]) [openssl:amd64 ]",
+        "Inst linux-image-6.12 (6.12.48-1 Debian:13.1/stable [amd64])",
+        *(f"Inst {name} [1] (2 Debian:13.1/stable [amd64])" for name in ("postgresql-17", "postgresql-client-17", "libpq5", "ceph-osd", "radosgw")),
+        *(f"Inst {name} [1] (2 Debian:13.1/stable [amd64])" for name in ("librados2", "librbd1", "libcephfs2", "python3-rbd", "libsqlite3-mod-ceph")),
+        "Inst python3-psycopg2 [2.9.10-1] (2.9.10-1+b1 Debian:13.1/stable [amd64])",
+        "Conf nginx (1.26.3-3+deb13u11 Debian-Security:13/stable-security [amd64])",
+    ]
+    assert plan.package_updates(lines) == ["nginx", "libssl3t64", "python3-psycopg2"]
+
+
 def test_the_index_of_a_repository() -> None:
     """The paragraphs of the very packages, in the order of their names, with the files beside it."""
     packages = bundle.packages(URIS)
@@ -161,6 +176,15 @@ def test_the_metadata_of_a_wheel(tmp_path: Path) -> None:
         archive.writestr("a/_vendor/b-1.dist-info/METADATA", "Name: b\nVersion: 1\n")
         archive.writestr("a-2.dist-info/METADATA", "Name: a\nVersion: 2\nLicense-Expression: MIT\n\nLong text")
     assert bundle_wheels.described(tmp_path / "a.whl") == {"name": "a", "version": "2", "expression": "MIT", "licence": ""}
+
+
+def test_hosts_that_no_bundle_is_for() -> None:
+    """They are accepted without one."""
+    ubuntu = {"distribution": "Ubuntu", "distribution_major_version": "24", "architecture": "x86_64"}
+    assert plan.bundle_targets([{"ansible_facts": ubuntu}, {"ansible_facts": {}}, {}]) == []
+    assert plan.bundle_targets([{"ansible_facts": FACTS}, {"ansible_facts": FACTS | {"architecture": "aarch64"}}]) == ["trixie-amd64", "trixie-arm64"]
+    target = yaml.safe_load((ROOT / "roles/sources/vars/main.yml").read_text(encoding="utf-8"))["__sources_bundle_target"]
+    assert target.endswith("| first | default('') }}")
 
 
 def test_whom_a_bundle_fits() -> None:

@@ -1,7 +1,7 @@
 #!/bin/sh
 # usage: sh bootstrap.sh [FOLDER]
-# Run beside the unpacked bundle, on a machine with Python 3.11 or newer and nothing else: makes the control node's environment in FOLDER (here, without one),
-# without any network.
+# Run beside the unpacked bundle, on a machine with the Python of one of its targets and nothing else: makes the control node's environment in FOLDER (here,
+# without one), without any network.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 folder=${1:-$here/controller}
@@ -16,8 +16,11 @@ fail() { printf 'ERROR: %s\n' "$*" >&2; exit 1; }
 import hashlib, json, os, sys
 
 here, python = sys.argv[1:]
-with open(os.path.join(here, "manifest.json"), encoding="utf-8") as file:
-    manifest = json.load(file)
+try:
+    with open(os.path.join(here, "manifest.json"), encoding="utf-8") as file:
+        manifest = json.load(file)
+except (OSError, ValueError) as error:
+    sys.exit(f"manifest.json cannot be read: {error}\nERROR: the bundle is not whole; copy it again")
 # Wheels are for the Pythons of the targets.
 release_of = {(3, 11): "bookworm", (3, 13): "trixie"}
 releases = {name.split("-")[0] for name in manifest["targets"]}
