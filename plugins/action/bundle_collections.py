@@ -7,6 +7,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 import subprocess
 import sys
 import tarfile
@@ -20,8 +21,8 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 
-def built(source: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield path and content of each file that a release of a checkout has."""
+def built(source: Path) -> Iterator[tuple[str, bytes, str]]:
+    """Yield path and content of each file that a release of a checkout has, and where it leads if it is a link."""
     galaxy = Path(sys.executable).with_name("ansible-galaxy")
     with tempfile.TemporaryDirectory() as folder:
         command = [galaxy, "collection", "build", source, "--output-path", folder]
@@ -30,17 +31,19 @@ def built(source: Path) -> Iterator[tuple[str, bytes]]:
             raise AnsibleActionFail(f"ansible-galaxy cannot build {source}: {done.stderr.strip()[-2000:]}")
         with tarfile.open(sorted(Path(folder).glob("*.tar.gz"))[0]) as archive:
             for member in archive.getmembers():
-                content = archive.extractfile(member)
-                if content is not None:
-                    yield member.name, content.read()
+                content = archive.extractfile(member) if member.isfile() else None
+                if member.issym() or content is not None:
+                    yield member.name, content.read() if content is not None else b"", member.linkname
 
 
-def installed(source: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield path and content of each file of an installed collection; what somebody has put beside them is none of its."""
+def installed(source: Path) -> Iterator[tuple[str, bytes, str]]:
+    """Yield the same of an installed collection; what somebody has put beside its files is none of its."""
     listed = json.loads((source / "FILES.json").read_text(encoding="utf-8"))["files"]
-    for name in ["FILES.json", "MANIFEST.json", *(entry["name"] for entry in listed if entry["ftype"] == "file")]:
-        if (source / name).is_file():
-            yield name, (source / name).read_bytes()
+    for name in ["FILES.json", "MANIFEST.json", *(entry["name"] for entry in listed)]:
+        if (source / name).is_symlink():
+            yield name, b"", os.readlink(source / name)
+        elif (source / name).is_file():
+            yield name, (source / name).read_bytes(), ""
 
 
 def packed(collections: dict[str, Path]) -> bytes:
@@ -48,9 +51,11 @@ def packed(collections: dict[str, Path]) -> bytes:
     plain = io.BytesIO()
     with tarfile.open(fileobj=plain, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for name, source in sorted(collections.items()):
-            for path, content in sorted(built(source) if (source / "galaxy.yml").exists() else installed(source)):
+            for path, content, link in sorted(built(source) if (source / "galaxy.yml").exists() else installed(source)):
                 member = tarfile.TarInfo(f"ansible_collections/{name.replace('.', '/')}/{path}")
                 member.size, member.mode = len(content), 0o644
+                if link:
+                    member.type, member.linkname = tarfile.SYMTYPE, link
                 archive.addfile(member, io.BytesIO(content))
     return gzip.compress(plain.getvalue(), mtime=0)
 

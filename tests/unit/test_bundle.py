@@ -202,15 +202,26 @@ def test_collections_make_the_same_bytes(tmp_path: Path) -> None:
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins/a.py").write_text("1\n", encoding="utf-8")
     (tmp_path / "MANIFEST.json").write_text("{}", encoding="utf-8")
-    listed = [{"name": ".", "ftype": "dir"}, {"name": "plugins/a.py", "ftype": "file"}]
+    (tmp_path / "linked").symlink_to("plugins")
+    listed = [{"name": ".", "ftype": "dir"}, {"name": "linked", "ftype": "dir"}, {"name": "plugins/a.py", "ftype": "file"}]
     (tmp_path / "FILES.json").write_text(json.dumps({"files": listed}), encoding="utf-8")
     first = bundle_collections.packed({"some.one": tmp_path})
     (tmp_path / "plugins/a.pyc").write_bytes(b"x")
     (tmp_path / "plugins/a.py").touch()
     assert bundle_collections.packed({"some.one": tmp_path}) == first
     with tarfile.open(fileobj=io.BytesIO(gzip.decompress(first))) as archive:
-        names = [member.name for member in archive.getmembers()]
-    assert names == [f"ansible_collections/some/one/{name}" for name in ("FILES.json", "MANIFEST.json", "plugins/a.py")]
+        names = [(member.name, member.linkname) for member in archive.getmembers()]
+    files = (("FILES.json", ""), ("MANIFEST.json", ""), ("linked", "plugins"), ("plugins/a.py", ""))
+    assert names == [(f"ansible_collections/some/one/{name}", link) for name, link in files]
+
+
+def test_links_of_a_checkout_are_links_in_a_bundle() -> None:
+    """The variables beside a play in a folder of its own are such a link."""
+    with tarfile.open(fileobj=io.BytesIO(gzip.decompress(bundle_collections.packed({"mlops.mlflow": ROOT})))) as archive:
+        links = {member.name: member.linkname for member in archive.getmembers() if member.issym()}
+        names = set(archive.getnames())
+    assert links["ansible_collections/mlops/mlflow/playbooks/plays/group_vars"] == "../group_vars"
+    assert "ansible_collections/mlops/mlflow/playbooks/group_vars/all.yml" in names
 
 
 def test_the_packages_are_those_of_the_roles() -> None:
