@@ -75,7 +75,8 @@ class ActionModule(ActionBase):
                 module = import_module(f"ansible_collections.{name}")
             except ImportError as error:
                 raise AnsibleActionFail(f"The controller has no collection {name}, which the bundle needs: ansible-galaxy collection install {name}") from error
-            sources[name] = Path(next(iter(module.__path__)))
+            # ansible-galaxy leaves out links that lead out of a folder which is a link itself.
+            sources[name] = Path(next(iter(module.__path__))).resolve()
         content, path = packed(sources), Path(options["path"])
         changed = not path.exists() or path.read_bytes() != content
         if changed and not self._task.check_mode:

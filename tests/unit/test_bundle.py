@@ -217,7 +217,7 @@ def test_collections_make_the_same_bytes(tmp_path: Path) -> None:
 
 def test_links_of_a_checkout_are_links_in_a_bundle() -> None:
     """The variables beside a play in a folder of its own are such a link."""
-    with tarfile.open(fileobj=io.BytesIO(gzip.decompress(bundle_collections.packed({"mlops.mlflow": ROOT})))) as archive:
+    with tarfile.open(fileobj=io.BytesIO(gzip.decompress(bundle_collections.packed({"mlops.mlflow": ROOT.resolve()})))) as archive:
         links = {member.name: member.linkname for member in archive.getmembers() if member.issym()}
         names = set(archive.getnames())
     assert links["ansible_collections/mlops/mlflow/playbooks/plays/group_vars"] == "../group_vars"
