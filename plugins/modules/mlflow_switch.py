@@ -81,6 +81,7 @@ leaves:
   type: bool
 """
 
+import fcntl
 import glob
 import json
 import os
@@ -124,7 +125,18 @@ def copy(source: str, target: str) -> None:
 
 
 def keep(folder: str, files: list[str]) -> None:
-    """Keep those of the files that are there."""
+    """Keep those of the files that are there. Two controllers may come at the same moment: the second finds it done."""
+    lock = os.open(os.path.dirname(folder), os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not os.path.exists(os.path.join(folder, INDEX)):
+            write(folder, files)
+    finally:
+        os.close(lock)
+
+
+def write(folder: str, files: list[str]) -> None:
+    """Copy the files into a new folder, and then its index."""
     if os.path.isdir(folder):
         shutil.rmtree(folder)
     os.mkdir(folder, 0o700)

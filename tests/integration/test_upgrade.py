@@ -364,7 +364,7 @@ def test_two_controllers_at_once(
         each.start()
     for each in threads:
         each.join()
-    assert [result.returncode for result in results] == [0, 0], [result.stdout[-3000:] + result.stderr for result in results]
+    assert [result.returncode for result in results] == [0, 0], "\n".join(result.stdout + result.stderr for result in results)
     assert len(set(copies(postgresql)) - set(had)) == 1
     assert {current(host) for host in hosts.values()} == {EARLY} and served(site) == EARLY
     assert tables() == before["tables"]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -43,6 +46,21 @@ def test_what_was_not_kept_to_the_end_is_not_there(host: Path) -> None:
     switch.keep(str(host / "old/kept"), files(host))
     (host / "old/kept/index.json").unlink()
     assert switch.kept(str(host / "current")) == []
+
+
+def test_two_controllers_keep_at_the_same_moment(host: Path) -> None:
+    """Both end well, and what is kept is whole."""
+    for _round in range(20):
+        together = threading.Barrier(8)
+
+        def keep(_who: int, together: threading.Barrier = together) -> None:
+            together.wait()
+            switch.keep(str(host / "old/kept"), files(host))
+
+        with ThreadPoolExecutor(8) as controllers:
+            list(controllers.map(keep, range(8)))
+        assert switch.kept(str(host / "current")) == [str(host / "old/kept")]
+        shutil.rmtree(host / "old/kept")
 
 
 def test_the_link_is_no_version_of_its_own(host: Path) -> None:
