@@ -49,6 +49,12 @@ instances() {
   done
 }
 
+# changed PERCENT: so many of the latest metrics have been updated since their last vacuum, and none runs.
+changed() {
+  set_to autovacuum=off
+  echo "UPDATE latest_metrics SET value = value * 1.000001, step = step + 1 WHERE abs(hashtext(key || run_uuid)) % 100 < $1" > /root/later
+}
+
 # As site.yml left it.
 reset() {
   if [ ! -e /root/backends.conf ]; then
@@ -57,7 +63,7 @@ reset() {
   fi
   xargs systemctl stop < /root/units
   sql "ALTER SYSTEM RESET ALL"
-  rm -rf /etc/systemd/system/mlflow.service.d /etc/systemd/system/mlflow-[0-9].service{,.d} /etc/mlflow/{tried,mlflow-*}.env
+  rm -rf /root/later /etc/systemd/system/mlflow.service.d /etc/systemd/system/mlflow-[0-9].service{,.d} /etc/mlflow/{tried,mlflow-*}.env
   # What was there keeps owner and mode.
   cat /root/backends.conf > /etc/mlflow-gateway/backends.conf
   cat /root/mlops_app.py > "$app"
@@ -70,4 +76,5 @@ prepare() {
   systemctl daemon-reload
   systemctl restart "$(systemctl list-units --plain --no-legend 'postgresql@*' | cut -d' ' -f1)" mlflow-gateway
   sql "TRUNCATE metrics" "DELETE FROM latest_metrics WHERE run_uuid IN (SELECT run_uuid FROM runs WHERE status = 'RUNNING')" "VACUUM (FULL, ANALYZE) latest_metrics" VACUUM CHECKPOINT
+  if [ -e /root/later ]; then sql "$(cat /root/later)" "ANALYZE latest_metrics" CHECKPOINT; fi
 }

@@ -371,6 +371,13 @@ def test_two_controllers_at_once(
     assert client(site, OLD, "read", HISTORY) == before["said"]
 
 
+def test_the_proof_with_an_early_release(playbook: Playbook, tables: Callable[[], dict[str, str]], before: dict[str, Any], sql: Callable[[str], str]) -> None:
+    """Nothing stays of what it makes, in tables that the old version had not either."""
+    result = playbook("playbooks/verify.yml", "--limit", "one")
+    assert result.returncode == 0, result.stdout
+    assert tables() == before["tables"] and sql("SELECT count(*) FROM logged_models") == "0"
+
+
 def test_a_database_of_another_program(site: dict[str, Any], playbook: Playbook, hosts: dict[str, Any], sql: Callable[[str], str], postgresql: Any) -> None:
     """It has a version table of its own, and keeps it; nobody stops for that."""
     sql("CREATE DATABASE foreign_program OWNER mlflow_owner")
