@@ -4,7 +4,8 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .PHONY: help env lock demo demo-down clean test lint unit docs docs-update molecule scenarios sbom audit bundle bench
 
-PYTHON ?= python3
+# Empty for the best that there is.
+PYTHON ?=
 SCENARIO ?= default
 # Those that take longest begin first.
 SCENARIOS := upgrade database_host default airgap external
