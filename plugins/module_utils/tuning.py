@@ -374,7 +374,7 @@ def _habits(draft: _Draft, host: Host) -> None:
     """Plan what follows from MLflow's habits: many small writes, large tables that only grow, JSON in long texts, short transactions."""
     dear = "comparing rows by several columns costs more than the planner thinks; so it does not sort all runs that match to return the first few"
     draft.take("cpu_operator_cost", 0.005, dear)
-    draft.take("autovacuum_vacuum_scale_factor", 0.05, "latest_metrics is updated for each step that is logged; vacuumed sooner, table and indexes stay smaller")
+    draft.take("autovacuum_vacuum_scale_factor", 0.05, "latest_metrics is updated with each step that is logged; vacuumed sooner, table and indexes stay small")
     draft.take("autovacuum_vacuum_insert_scale_factor", 0.05, "metrics only grows; frequent small vacuums keep index-only scans possible")
     draft.take("autovacuum_analyze_scale_factor", 0.02, "search plans follow the growth of runs and metrics")
     draft.take("jit", "off", "compiling costs more than MLflow's short queries take, and memory in every process")
