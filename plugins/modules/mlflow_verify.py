@@ -271,9 +271,14 @@ def forget(uri: str, experiment: str, runs: list[Any], models: list[Any]) -> Non
             store._hard_delete_run(run.info.run_id)
         for model in models:
             get_artifact_repository(model.artifact_location).delete_artifacts()
-            # The first releases with logged models remove them with their experiment only.
             if hasattr(store, "_hard_delete_logged_model"):
                 store._hard_delete_logged_model(model.model_id)
+                continue
+            # The first releases with logged models have no way to remove them.
+            from mlflow.store.tracking.dbmodels.models import SqlLoggedModel
+
+            with store.ManagedSessionMaker() as session:
+                session.delete(session.get(SqlLoggedModel, model.model_id))
         store._hard_delete_experiment(experiment)
     except Exception as error:
         raise AssertionError(str(error).replace(uri, "(the backend store)")) from None
