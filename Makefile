@@ -8,7 +8,7 @@ SHELL := bash
 PYTHON ?=
 SCENARIO ?= default
 # Those that take longest begin first.
-SCENARIOS := upgrade database_host default airgap external
+SCENARIOS := upgrade database_host import default airgap external
 NAME ?= serving
 MODE ?= quick
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -62,7 +62,7 @@ audit: env ## known vulnerabilities of every locked package; fails when they can
 bundle: env ## everything that a site without a way out needs, in one file (build/bundle/)
 	@ansible-playbook -i localhost, playbooks/bundle.yml -e bundle_folder=$(CURDIR)/build/bundle
 
-bench: env ## one measurement on hosts made for it: make bench NAME=serving MODE=full (or settings, deploying, upgrade, airgap; quick)
+bench: env ## one measurement on hosts made for it: make bench NAME=serving MODE=full (or settings, deploying, upgrade, import, airgap; quick)
 	@benchmarks/$(NAME)/run $(MODE)
 
 clean: ## remove environments, downloads and host images

@@ -414,6 +414,7 @@ SECTIONS = {
     "settings": lambda: measured("settings"),
     "deploying": lambda: measured("deploying"),
     "airgap": lambda: measured("airgap"),
+    "import": lambda: measured("import"),
     "refusals": refusals,
     "reserve": reserve_table,
     "results": results_table,

@@ -90,6 +90,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.mlops.mlflow.plugins.module_utils.client import client_environment
 from ansible_collections.mlops.mlflow.plugins.module_utils.server import read_environment
 
 PAYLOAD = os.urandom(256 * 1024)
@@ -116,30 +117,6 @@ class Checks:
         """Write the steps as aligned lines."""
         width = max((len(row["check"]) for row in self.rows), default=0)
         return [f"{row['check']:<{width}}  {row['ms']:>6} ms  {row.get('failed', 'ok')}" for row in self.rows]
-
-
-def settings(module: AnsibleModule) -> dict[str, str]:
-    """Return the client's environment variables."""
-    p = module.params
-    result = {
-        "MLFLOW_TRACKING_URI": p["tracking_uri"],
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": str(p["multipart"]).lower(),
-        "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": str(p["multipart"]).lower(),
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-        "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
-        "GIT_PYTHON_REFRESH": "quiet",
-    }
-    if p["token"]:
-        result["MLFLOW_TRACKING_TOKEN"] = p["token"]
-    elif p["username"]:
-        result.update(MLFLOW_TRACKING_USERNAME=p["username"], MLFLOW_TRACKING_PASSWORD=p["password"])
-    if p["server_ca_file"]:
-        result["MLFLOW_TRACKING_SERVER_CERT_PATH"] = p["server_ca_file"]
-    if p["ca_file"]:
-        # The first for the server and presigned URLs (requests), the second for boto3.
-        result.update(REQUESTS_CA_BUNDLE=p["ca_file"], AWS_CA_BUNDLE=p["ca_file"])
-    return result
 
 
 def look_into_store(server: dict[str, str], path: str) -> None:
@@ -299,7 +276,7 @@ def main() -> None:
         },
         supports_check_mode=False,
     )
-    os.environ.update(settings(module))
+    os.environ.update(client_environment(module.params))
     try:
         server = read_environment(module.params["environment_file"]) if module.params["environment_file"] else {}
     except OSError as error:

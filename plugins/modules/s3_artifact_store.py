@@ -112,21 +112,13 @@ import os
 import pwd
 import ssl
 import time
-import traceback
 import uuid
 from email.utils import parsedate_to_datetime
 from typing import Any, Callable
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.mlops.mlflow.plugins.module_utils import s3
-
-try:
-    import boto3
-    from botocore.config import Config
-
-    BOTO3_ERROR = ""
-except ImportError:
-    BOTO3_ERROR = traceback.format_exc()
+from ansible_collections.mlops.mlflow.plugins.module_utils.s3_client import BOTO3_ERROR, failure_of, make_client
 
 MIB = 1024 * 1024
 PARTS = (5 * MIB, 5 * MIB, 1 * MIB)
@@ -136,20 +128,6 @@ RANGE = (8 * MIB + 4321, 10 * MIB + 1234)
 
 class Stop(Exception):
     """A problem that makes further checks pointless; its text is for the user."""
-
-
-def failure_of(error: Exception) -> s3.Failure:
-    """Turn an exception of boto3 into a failure that needs no boto3."""
-    texts, cause = [], error
-    while cause is not None and len(texts) < 8:
-        texts.append(str(cause))
-        cause = cause.__cause__ or cause.__context__
-    response = getattr(error, "response", None)
-    response = response if isinstance(response, dict) else {}
-    details = response.get("Error", {})
-    metadata = response.get("ResponseMetadata", {})
-    region = details.get("Region") or metadata.get("HTTPHeaders", {}).get("x-amz-bucket-region", "")
-    return s3.Failure(type(error).__name__, " / ".join(texts), str(details.get("Code", "")), int(metadata.get("HTTPStatusCode", 0)), region)
 
 
 class Store:
@@ -374,25 +352,6 @@ class Store:
 
     def rules(self) -> list[dict[str, Any]]:
         return self.client.get_bucket_lifecycle_configuration(Bucket=self.settings.bucket).get("Rules", [])
-
-
-def make_client(settings: s3.Settings, secret: str) -> Any:
-    """Return a client that gives up early: a probe that hangs tells nothing."""
-    config = Config(
-        connect_timeout=5, read_timeout=30, retries={"total_max_attempts": 2, "mode": "standard"}, s3={"addressing_style": settings.addressing_style}
-    )
-    if settings.access_key_id:
-        # The same as the server: never ask a cloud's metadata service that is not there.
-        os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
-    return boto3.session.Session().client(
-        "s3",
-        endpoint_url=settings.endpoint_url or None,
-        region_name=settings.region or None,
-        aws_access_key_id=settings.access_key_id or None,
-        aws_secret_access_key=secret or None,
-        verify=settings.ca_file or None,
-        config=config,
-    )
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.mlops.mlflow.plugins.module_utils import server, sockets
+from ansible_collections.mlops.mlflow.plugins.module_utils import client, server, sockets
 from ansible_collections.mlops.mlflow.plugins.modules import host_report, mlflow_schema, mlflow_verify
 from hypothesis import given
 from hypothesis import strategies as st
@@ -224,11 +224,11 @@ def test_the_table_of_checks() -> None:
 def test_the_clients_settings() -> None:
     """Credentials and CA only where there are some: an empty user would be sent, an empty CA file would not be found."""
     params = {"tracking_uri": "http://h:5000", "token": "", "username": "", "password": "", "ca_file": "", "server_ca_file": "", "multipart": False}
-    bare = mlflow_verify.settings(types.SimpleNamespace(params=params))
+    bare = client.client_environment(params)
     assert bare["MLFLOW_TRACKING_URI"] == "http://h:5000" and bare["MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD"] == "false"
     assert not {"MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE", "MLFLOW_TRACKING_SERVER_CERT_PATH"} & set(bare)
     params |= {"username": "admin", "password": PASSWORD, "ca_file": "/ca.pem", "server_ca_file": "/other.pem"}
-    full = mlflow_verify.settings(types.SimpleNamespace(params=params))
+    full = client.client_environment(params)
     assert (full["MLFLOW_TRACKING_USERNAME"], full["MLFLOW_TRACKING_PASSWORD"]) == ("admin", PASSWORD)
     assert full["REQUESTS_CA_BUNDLE"] == full["AWS_CA_BUNDLE"] == "/ca.pem" and full["MLFLOW_TRACKING_SERVER_CERT_PATH"] == "/other.pem"
 

@@ -1,0 +1,275 @@
+#!/usr/bin/python
+# Copyright the mlops.mlflow maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Brings the artifacts of a store into S3, and proves that they are there."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: store_artifacts
+short_description: The artifacts of a store, into S3
+version_added: 0.1.0
+author: The mlops.mlflow maintainers (!UNKNOWN)
+description:
+  - Uploads what M(mlops.mlflow.store_import) has found to be folders of artifacts (C(scan.json)), several files at a time. What is there already stays, so
+    that an interrupted run goes on where it was.
+  - Each upload has its MD5, by which the store refuses what did not arrive whole; at the end every object is looked for, with its size and checksum.
+options:
+  folder:
+    description: Where M(mlops.mlflow.store_import) has left what it found.
+    type: path
+    required: true
+  files_folder:
+    description: Folder below which the files have the paths that they have on the source's machine. Empty where that is this host.
+    type: str
+    default: ""
+  only_look:
+    description: Whether to say only what is missing.
+    type: bool
+    default: false
+  destination:
+    description: Where artifacts are kept, V(s3://bucket/prefix).
+    type: str
+    required: true
+  endpoint_url:
+    description: URL of the store; AWS without it.
+    type: str
+    default: ""
+  region:
+    description: Region of the bucket.
+    type: str
+    default: ""
+  access_key_id:
+    description: The access key. Without it and the secret, the host's own role is used.
+    type: str
+    default: ""
+  secret_access_key:
+    description: The secret that belongs to it.
+    type: str
+    default: ""
+  ca_file:
+    description: CA certificates to trust instead of the public ones.
+    type: str
+    default: ""
+  addressing_style:
+    description: Where the bucket's name goes in a URL.
+    type: str
+    choices: [auto, path, virtual]
+    default: auto
+  threads:
+    description: Files that are uploaded at a time.
+    type: int
+    default: 8
+attributes:
+  check_mode:
+    support: full
+    description: Says only what is missing.
+  diff_mode:
+    support: none
+    description: There is nothing to show.
+requirements:
+  - boto3
+"""
+
+EXAMPLES = r"""
+- name: Bring the artifacts
+  mlops.mlflow.store_artifacts:
+    folder: /var/lib/mlops-import/mlflow
+    destination: s3://mlflow
+    endpoint_url: https://store.example.org:7480
+    access_key_id: "{{ mlflow_s3_access_key_id }}"
+    secret_access_key: "{{ mlflow_s3_secret_access_key }}"
+  vars:
+    ansible_python_interpreter: /opt/mlflow/current/bin/python
+"""
+
+RETURN = r"""
+missing:
+  description: Folders of artifacts that cannot be reached.
+  returned: always
+  type: list
+  elements: str
+files:
+  description: Files that are in the store now.
+  returned: always
+  type: int
+uploaded:
+  description: How many of them this run has uploaded.
+  returned: always
+  type: int
+mib:
+  description: Their size in all.
+  returned: always
+  type: int
+"""
+
+import hashlib
+import json
+import os
+from base64 import b64encode
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible_collections.mlops.mlflow.plugins.module_utils import s3
+from ansible_collections.mlops.mlflow.plugins.module_utils.s3_client import BOTO3_ERROR, failure_of, make_client
+from ansible_collections.mlops.mlflow.plugins.module_utils.store_files import files_of, unreachable
+
+MIB = 1024 * 1024
+# Larger files go in parts of this size, or of such a size that they are not too many.
+PART, PARTS = 16 * MIB, 9000
+
+
+def part_size(size: int) -> int:
+    """Return the size of the parts in which a file goes."""
+    return max(PART, -(-size // PARTS))
+
+
+def checksums(path: str) -> tuple[str, str]:
+    """Return the MD5 of a file, in Base64, and the tag that S3 gives an object of it."""
+    size = os.path.getsize(path)
+    each = part_size(size)
+    whole, parts = hashlib.md5(usedforsecurity=False), []
+    with open(path, "rb") as file:
+        while data := file.read(each):
+            whole.update(data)
+            parts.append(hashlib.md5(data, usedforsecurity=False).digest())
+    if size <= each:
+        return b64encode(whole.digest()).decode(), whole.hexdigest()
+    return "", f"{hashlib.md5(b''.join(parts), usedforsecurity=False).hexdigest()}-{len(parts)}"
+
+
+class Bucket:
+    """The artifact store."""
+
+    def __init__(self, client: Any, bucket: str, prefix: str) -> None:
+        """Remember it.
+
+        Args:
+            client: of boto3.
+            bucket: its name.
+            prefix: of all keys.
+        """
+        self.client, self.bucket, self.prefix = client, bucket, prefix
+
+    def objects(self, target: str) -> dict[str, tuple[int, str]]:
+        """Return size and tag of what is below a target, by key."""
+        found = {}
+        for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=s3.below(self.prefix, target)):
+            for each in page.get("Contents", ()):
+                found[each["Key"]] = (int(each["Size"]), each["ETag"].strip('"'))
+        return found
+
+    def upload(self, path: str, key: str, there: tuple[int, str] | None) -> tuple[bool, tuple[int, str]]:
+        """Have a file under a key.
+
+        Args:
+            path: of the file.
+            key: of the object.
+            there: size and tag of what is there.
+
+        Returns:
+            Whether it was uploaded; its size and tag.
+        """
+        size = os.path.getsize(path)
+        md5, tag = checksums(path)
+        if there == (size, tag):
+            return False, there
+        at = {"Bucket": self.bucket, "Key": key}
+        if md5:
+            with open(path, "rb") as file:
+                answer = self.client.put_object(**at, Body=file, ContentMD5=md5)
+        else:
+            answer = self._in_parts(path, at, part_size(size))
+        return True, (size, answer["ETag"].strip('"'))
+
+    def _in_parts(self, path: str, at: dict[str, str], size: int) -> Any:
+        upload = self.client.create_multipart_upload(**at)["UploadId"]
+        try:
+            parts: list[dict[str, Any]] = []
+            with open(path, "rb") as file:
+                while data := file.read(size):
+                    md5 = b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
+                    answer = self.client.upload_part(**at, UploadId=upload, PartNumber=len(parts) + 1, Body=data, ContentMD5=md5)
+                    parts.append({"PartNumber": len(parts) + 1, "ETag": answer["ETag"]})
+            return self.client.complete_multipart_upload(**at, UploadId=upload, MultipartUpload={"Parts": parts})
+        except BaseException:
+            self.client.abort_multipart_upload(**at, UploadId=upload)
+            raise
+
+
+def bring(store: Bucket, roots: dict[str, str], base: str, threads: int) -> dict[str, int]:
+    """Upload the files of all roots, and look for each of them afterwards.
+
+    Args:
+        store: the artifact store.
+        roots: where each goes.
+        base: see the module's files_folder.
+        threads: files at a time.
+
+    Returns:
+        How many there are, how many of them were uploaded, and their size.
+
+    Raises:
+        ValueError: an object is not as it was uploaded.
+    """
+    found = {"files": 0, "uploaded": 0, "mib": 0}
+    size = 0
+    with ThreadPoolExecutor(threads) as pool:
+        for root, target in roots.items():
+            names = [path[len(base) :] for path in files_of(base + root, {base + other for other in roots})]
+            if not names:
+                continue
+            keys = [s3.below(store.prefix, f"{target}{name[len(root) :]}") for name in names]
+            there = store.objects(target)
+            sent = list(pool.map(lambda pair, known=there: store.upload(base + pair[0], pair[1], known.get(pair[1])), zip(names, keys)))
+            after = store.objects(target)
+            wrong = [key for key, (_new, state) in zip(keys, sent) if after.get(key) != state]
+            if wrong:
+                raise ValueError(f"{len(wrong)} objects are not in the store as they were sent, {wrong[0]} among them: run this again")
+            found["files"] += len(names)
+            found["uploaded"] += sum(new for new, _state in sent)
+            size += sum(state[0] for _new, state in sent)
+    return {**found, "mib": -(-size // MIB)}
+
+
+def main() -> None:
+    """Entry point."""
+    module = AnsibleModule(
+        argument_spec={
+            "folder": {"type": "path", "required": True},
+            "files_folder": {"type": "str", "default": ""},
+            "only_look": {"type": "bool", "default": False},
+            "destination": {"type": "str", "required": True},
+            "endpoint_url": {"type": "str", "default": ""},
+            "region": {"type": "str", "default": ""},
+            "access_key_id": {"type": "str", "default": "", "no_log": False},
+            "secret_access_key": {"type": "str", "default": "", "no_log": True},
+            "ca_file": {"type": "str", "default": ""},
+            "addressing_style": {"type": "str", "choices": ["auto", "path", "virtual"], "default": "auto"},
+            "threads": {"type": "int", "default": 8},
+        },
+        supports_check_mode=True,
+    )
+    given = module.params
+    if BOTO3_ERROR:
+        module.fail_json(msg=missing_required_lib("boto3"), exception=BOTO3_ERROR)
+    with open(os.path.join(given["folder"], "scan.json"), encoding="utf-8") as file:
+        roots = json.load(file)["roots"]
+    lost = unreachable(list(roots), given["files_folder"])
+    if given["only_look"] or module.check_mode:
+        module.exit_json(changed=False, missing=lost, files=0, uploaded=0, mib=0)
+    bucket, prefix = s3.parse_destination(given["destination"])
+    names = ("endpoint_url", "region", "access_key_id", "ca_file", "addressing_style")
+    settings = s3.Settings(bucket, prefix, **{name: given[name] for name in names})
+    try:
+        answer = bring(Bucket(make_client(settings, given["secret_access_key"]), bucket, prefix), roots, given["files_folder"], given["threads"])
+    except (OSError, ValueError) as error:
+        module.fail_json(msg=f"Not all artifacts are in the store: {error}. The database is as it was.")
+    except Exception as error:  # pylint: disable=broad-except
+        module.fail_json(msg=f"Not all artifacts are in the store; the database is as it was. {s3.explain(failure_of(error), settings)}")
+    module.exit_json(changed=answer["uploaded"] > 0, missing=lost, **answer)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+#!/usr/bin/python
+# Copyright the mlops.mlflow maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Has files and folders of the controller on a host, under the same paths below a folder; the action of the same name brings them."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: store_place
+short_description: Files and folders of the controller, on a host
+version_added: 0.1.0
+author: The mlops.mlflow maintainers (!UNKNOWN)
+description:
+  - Brings what is not there yet, in parts of a bounded size, so that an interrupted run goes on where it was. A file is there when size and time are the
+    same. Of a database of SQLite's a copy is brought that is whole, whoever writes to it meanwhile.
+options:
+  paths:
+    description: Files and folders on the controller. What is not there is named in RV(missing), unless the folder that it would be in is.
+    type: list
+    elements: str
+    required: true
+  folder:
+    description: Folder on the host, below which they have the paths that they have on the controller.
+    type: path
+    required: true
+  only_look:
+    description: Whether to say only what is missing.
+    type: bool
+    default: false
+  part:
+    description: A tarball on the host. The action fills it in.
+    type: path
+  sha256:
+    description: Of the tarball, in hexadecimal. The action fills it in.
+    type: str
+attributes:
+  action:
+    support: full
+    description: It reads the files on the controller.
+  check_mode:
+    support: full
+    description: Nothing is brought.
+  diff_mode:
+    support: none
+    description: There is nothing to show.
+"""
+
+EXAMPLES = r"""
+- name: Bring a store
+  mlops.mlflow.store_place:
+    paths: [/home/ada/mlflow.db]
+    folder: /var/lib/mlops-import/files
+"""
+
+RETURN = r"""
+missing:
+  description: Paths that are not on the controller.
+  returned: always
+  type: list
+  elements: str
+mib:
+  description: How much has been brought.
+  returned: always
+  type: int
+files:
+  description: Size and time of the files that are there, by path.
+  returned: for the action
+  type: dict
+"""
+
+import hashlib
+import os
+import shutil
+import tarfile
+
+from ansible.module_utils.basic import AnsibleModule
+
+
+def there(folder: str, paths: list[str]) -> dict[str, list[int]]:
+    """Return size and time of the files that are on the host, by their paths on the controller."""
+    found = {}
+    for path in paths:
+        place = folder + path
+        names = [place] if os.path.isfile(place) else [os.path.join(root, name) for root, _folders, files in os.walk(place) for name in files]
+        for name in names:
+            state = os.stat(name)
+            found[name[len(folder) :]] = [state.st_size, int(state.st_mtime)]
+    return found
+
+
+def unpack(part: str, sha256: str, folder: str) -> None:
+    """Unpack a tarball of files.
+
+    Args:
+        part: its path.
+        sha256: what it is to have.
+        folder: where the files go.
+
+    Raises:
+        ValueError: it is not what was sent.
+    """
+    with open(part, "rb") as file:
+        digest = hashlib.sha256()
+        while data := file.read(1 << 20):
+            digest.update(data)
+    if digest.hexdigest() != sha256:
+        raise ValueError("it is not what was sent")
+    with tarfile.open(part) as archive:
+        for member in archive:
+            path = os.path.normpath(os.path.join(folder, member.name))
+            content = archive.extractfile(member) if member.isfile() and path.startswith(folder.rstrip("/") + "/") else None
+            if content is None:
+                raise ValueError(f"it has {member.name}, which is no file below the folder")
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(f"{path}.mlops-part", "wb") as file:
+                shutil.copyfileobj(content, file, 1 << 20)
+            os.utime(f"{path}.mlops-part", (member.mtime, member.mtime))
+            os.replace(f"{path}.mlops-part", path)
+
+
+def main() -> None:
+    """Entry point."""
+    module = AnsibleModule(
+        argument_spec={
+            "paths": {"type": "list", "elements": "str", "required": True},
+            "folder": {"type": "path", "required": True},
+            "only_look": {"type": "bool", "default": False},
+            "part": {"type": "path"},
+            "sha256": {"type": "str"},
+        },
+        supports_check_mode=True,
+    )
+    folder = module.params["folder"]
+    if not module.params["part"]:
+        module.exit_json(changed=False, missing=[], mib=0, files=there(folder, module.params["paths"]))
+    try:
+        unpack(module.params["part"], module.params["sha256"], folder)
+    except (ValueError, OSError, tarfile.TarError) as error:
+        module.fail_json(msg=f"A part of the files did not arrive: {error}. Run this again; it goes on where it was.")
+    module.exit_json(changed=True, missing=[], mib=0)
+
+
+if __name__ == "__main__":
+    main()

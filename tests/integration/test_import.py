@@ -1,0 +1,331 @@
+"""Stores of laptops come to a site: all of it or nothing, as their own clients see it, and with what is wrong with them named first."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+PROJECT = Path(__file__).resolve().parents[2]
+OLD, NEW = ".venv-client-2.22.5", ".venv-client"
+Playbook = Callable[..., subprocess.CompletedProcess[str]]
+Laptop = Callable[..., Any]
+
+
+@pytest.fixture(scope="session", name="laptop")
+def fixture_laptop(tmp_path_factory: pytest.TempPathFactory) -> Laptop:
+    """A function that uses MLflow on a laptop: by which client, in which folder, against which store."""
+
+    def use(client: str, folder: Path, uri: str, action: str, name: str, **environment: str) -> Any:
+        folder.mkdir(exist_ok=True)
+        command = [str(PROJECT / client / "bin/python"), "-W", "ignore", str(PROJECT / "tests/integration/laptop.py"), action, name]
+        quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "GIT_PYTHON_REFRESH": "quiet", "MLFLOW_TRACKING_URI": uri}
+        result = subprocess.run(command, cwd=folder, env={**os.environ, **quiet, **environment}, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stderr
+        return json.loads(result.stdout.splitlines()[-1]) if action == "read" else None
+
+    return use
+
+
+@pytest.fixture(scope="session", name="stores")
+def fixture_stores(laptop: Laptop, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, Path, Any]]:
+    """Stores that real clients have made: client, path, and what they see in it."""
+    made = {}
+    kinds = [("three", NEW, "sqlite:///mlflow.db", "mlflow.db"), ("two", OLD, "sqlite:///mlflow.db", "mlflow.db"), ("files", OLD, "./mlruns", "mlruns")]
+    for name, client, uri, path in kinds:
+        folder = tmp_path_factory.mktemp(name)
+        laptop(client, folder, uri, "write", f"laptop {name}")
+        made[name] = client, folder / path, laptop(client, folder, uri, "read", f"laptop {name}")
+    return made
+
+
+@pytest.fixture(name="server")
+def fixture_server(site: dict[str, Any], laptop: Laptop, tmp_path: Path) -> Callable[[str, str], Any]:
+    """A function that reads what the server has of a laptop's experiment, by the laptop's client."""
+    way = {
+        "MLFLOW_TRACKING_USERNAME": "admin",
+        "MLFLOW_TRACKING_PASSWORD": site["admin_password"],
+        "REQUESTS_CA_BUNDLE": site["ca_file"],
+    }
+    return lambda client, name: laptop(client, tmp_path / "elsewhere", site["url"], "read", name, **way)
+
+
+@pytest.fixture(name="bring")
+def fixture_bring(playbook: Playbook, tmp_path: Path) -> Callable[..., Any]:
+    """A function that imports a store, and returns what was printed, with the report."""
+
+    def run(source: Path, *options: str, **variables: Any) -> Any:
+        given = {"import_source": str(source), "import_report_folder": str(tmp_path / "report"), **variables}
+        return playbook("playbooks/import_store.yml", *options, variables=given)
+
+    return run
+
+
+@pytest.fixture(name="rows")
+def fixture_rows(postgresql: Any) -> Callable[[], dict[str, int]]:
+    """A function that counts the target's rows by table, those left out that servers write by themselves."""
+    query = """SELECT table_name, (xpath('/row/c/text()', query_to_xml(format('SELECT count(*) AS c FROM public.%I', table_name), false, true, '')))[1]
+      FROM information_schema.tables WHERE table_schema = 'public' AND table_name NOT IN ('inputs', 'jobs', 'job_locks', 'scheduler_leases') ORDER BY 1"""
+
+    def count() -> dict[str, int]:
+        lines = postgresql.check_output("cd / && runuser -u postgres -- psql -XAt -d mlflow -c %s", query).splitlines()
+        return {name: int(number) for name, number in (line.split("|") for line in lines) if number != "0"}
+
+    return count
+
+
+@pytest.fixture(name="spoiled")
+def fixture_spoiled(tmp_path: Path) -> Path:
+    """A store of the newest schema, with one of each kind of what PostgreSQL does not take."""
+    path = tmp_path / "spoiled.db"
+    subprocess.run([str(PROJECT / NEW / "bin/mlflow"), "db", "upgrade", f"sqlite:///{path}"], capture_output=True, check=True)
+    with sqlite3.connect(path) as source:
+        source.executescript(
+            """
+            INSERT INTO experiments (experiment_id, name, lifecycle_stage, workspace) VALUES (7, 'spoiled', 'active', 'default'),
+              (5000000000, 'far away', 'active', 'default');
+            INSERT INTO runs (run_uuid, name, source_type, status, user_id, start_time, lifecycle_stage, experiment_id)
+              VALUES ('5001', 'in text', 'LOCAL', 'FINISHED', 'ada', '2026-01-02 03:04:05', 'active', 7),
+              ('5002', 'far', 'LOCAL', 'FINISHED', 'ada', 1767322800000, 'active', 5000000000);
+            CREATE TABLE other AS SELECT * FROM tags;
+            DROP TABLE tags;
+            ALTER TABLE other RENAME TO tags;
+            INSERT INTO tags (run_uuid, key, value) VALUES ('5001', 'nul', 'a' || char(0) || 'b'), ('5001', 'long', printf('%.9000c', 'x')),
+              ('5001', 'bytes', CAST(x'61ff' AS TEXT)), ('5001', 'twice', 'same'), ('5001', 'twice', 'same');
+            INSERT INTO metrics (key, value, timestamp, run_uuid, step, is_nan) VALUES ('loss', 0.5, 1, '5001', 0, 0), ('loss', 0.5, 1, 'gone', 0, 0);
+            INSERT INTO evaluation_datasets (dataset_id, name, created_time, last_update_time, workspace) VALUES ('d-5', 'spoiled', 1, 1, 'default');
+            INSERT INTO evaluation_dataset_records (dataset_record_id, dataset_id, inputs, input_hash, created_time, last_update_time)
+              VALUES ('r-5', 'd-5', '{"loss": NaN, "name": "NaN"}', 'x', 1, 1);
+            """
+        )
+    source.close()
+    return path
+
+
+SPOILED = {
+    ("experiments", "experiment_id", "is 5000000000, beyond the int4 that its column is"),
+    ("runs", "start_time", "is '2026-01-02 03:04:05', not a time in milliseconds"),
+    ("tags", "value", "has a NUL byte"),
+    ("tags", "value", "has 9000 characters, and there is room for 8000"),
+    ("tags", "value", "is no text in UTF-8"),
+    ("tags", "key, run_uuid", "2 rows have this key"),
+    ("metrics", "run_uuid", "there is no row of runs with run_uuid = 'gone'"),
+    ("evaluation_dataset_records", "inputs", "has NaN, which is no JSON"),
+}
+
+
+def found_in(report: Path) -> set[tuple[str, str, str]]:
+    """Return what the report's table has."""
+    with (report / "findings.csv").open(encoding="utf-8", newline="") as file:
+        return {(row["table"], row["column"], row["what"]) for row in csv.DictReader(file)}
+
+
+@pytest.mark.parametrize(
+    ("variables", "line"),
+    [
+        ({"import_source": "/nowhere/mlflow.db"}, "import_source = '/nowhere/mlflow.db': there is no such file or folder on the controller"),
+        ({"import_mod": "merge"}, "import_mod: there is no such variable; did you mean import_mode?"),
+        ({"import_source": "/etc/hostname"}, "/etc/hostname cannot be read as SQLite"),
+    ],
+)
+def test_what_is_mistyped(bring: Callable[..., Any], stores: dict[str, Any], rows: Callable[[], dict[str, int]], variables: dict[str, str], line: str) -> None:
+    """Is named, and nothing is changed."""
+    before = rows()
+    result = bring(stores["three"][1], **variables)
+    assert result.returncode != 0 and line in " ".join(result.stdout.split()), result.stdout
+    assert rows() == before
+
+
+def test_what_postgresql_does_not_take_is_named(bring: Callable[..., Any], spoiled: Path, rows: Callable[[], dict[str, int]], tmp_path: Path) -> None:
+    """All of it, with what an import would do; nothing is written, neither by a look nor by an import."""
+    before = rows()
+    for options in (["--check"], []):
+        result = bring(spoiled, *options)
+        assert result.returncode != 0 and "it has 8 values or rows that PostgreSQL does not take, 0 of which nobody but you" in " ".join(result.stdout.split())
+        assert found_in(tmp_path / "report") == SPOILED
+    report = (tmp_path / "report/import.md").read_text(encoding="utf-8")
+    assert "It cannot be imported as it is." in report and "becomes '{\"loss\": null, \"name\": \"NaN\"}'" in report
+    assert "<td>is no text in UTF-8</td>" in (tmp_path / "report/import.html").read_text(encoding="utf-8")
+    assert rows() == before
+
+
+@pytest.mark.parametrize(
+    ("statement", "line"),
+    [
+        (
+            "UPDATE alembic_version SET version_num = 'deadbeef'",
+            "is at the revision deadbeef (table alembic_version), which the installed MLflow does not know",
+        ),
+        ("CREATE TABLE mine (x); INSERT INTO mine VALUES (1)", "do not have the same tables, or columns: mine"),
+    ],
+)
+def test_no_store_of_mlflows(bring: Callable[..., Any], spoiled: Path, statement: str, line: str) -> None:
+    """Is refused as such."""
+    with sqlite3.connect(spoiled) as source:
+        source.executescript(statement)
+    source.close()
+    result = bring(spoiled)
+    assert result.returncode != 0 and line in " ".join(result.stdout.split()), result.stdout
+
+
+def test_killed_at_any_moment(
+    site: dict[str, Any], bring: Callable[..., Any], stores: dict[str, Any], rows: Callable[[], dict[str, int]], mlflow: Any, tmp_path: Path
+) -> None:
+    """The target has all of it or nothing, and the next run completes it; then a second import is refused."""
+    path = stores["three"][1]
+    with sqlite3.connect(path) as source:
+        run = source.execute("SELECT run_uuid FROM runs WHERE name = 'parent'").fetchone()[0]
+        points = ((f"many {number % 10}", number / 7, 1_767_322_800_000 + number, run, number, 0) for number in range(300_000))
+        source.executemany("INSERT INTO metrics (key, value, timestamp, run_uuid, step, is_nan) VALUES (?, ?, ?, ?, ?, ?)", points)
+    source.close()
+    nothing = rows()
+    command = ["ansible-playbook", "-i", site["inventory"], "playbooks/import_store.yml", "-e", f"import_source={path} import_report_folder={tmp_path}"]
+    for step in ('"step": "looking', '"step": "copying"', '"step": "comparing"'):
+        with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True) as running:
+            waiting = f"until grep -qs '{step}' /var/lib/mlops-import/*/progress.json; do sleep 0.1; done"
+            mlflow.check_output(f"timeout 100 sh -c %s && sleep {random.uniform(0, 0.5):.2f} && pkill -KILL -f AnsiballZ_store_import", waiting)
+            os.killpg(running.pid, signal.SIGKILL)
+        assert rows() == nothing
+    result = bring(path)
+    assert result.returncode == 0, result.stdout
+    assert rows()["metrics"] == 300_000 + 157 and rows()["runs"] == 6
+    assert not mlflow.check_output("ls /var/lib/mlops-import")
+    result = bring(path)
+    assert result.returncode != 0 and "the target is not empty, it has rows in" in " ".join(result.stdout.split())
+
+
+def test_a_laptop_finds_what_it_had(stores: dict[str, Any], server: Callable[[str, str], Any]) -> None:
+    """By its own client: runs, histories, models, prompts, traces, assessments and files."""
+    client, _path, before = stores["three"]
+    assert server(client, "laptop three") == before
+
+
+@pytest.mark.parametrize("name", ["two", "files"])
+def test_beside_what_is_there(
+    bring: Callable[..., Any], stores: dict[str, Any], server: Callable[[str, str], Any], rows: Callable[[], dict[str, int]], name: str
+) -> None:
+    """Stores of an older client come under new numbers; what was there stays as it was, and nobody can bring them twice."""
+    client, path, before = stores[name]
+    result = bring(path, import_mode="merge")
+    assert result.returncode == 0, result.stdout
+    assert server(client, f"laptop {name}") == before
+    assert server(stores["three"][0], "laptop three") == stores["three"][2]
+    there = rows()
+    result = bring(path, import_mode="merge")
+    run = before["runs"][0][0]
+    assert result.returncode != 0 and f"runs with run_uuid = '{run}'" in " ".join(result.stdout.split()), result.stdout
+    assert rows() == there
+
+
+def test_what_can_be_repaired_is(bring: Callable[..., Any], spoiled: Path, postgresql: Any, tmp_path: Path) -> None:
+    """As it was said, and with all of it in the report."""
+    result = bring(spoiled, import_mode="merge", import_on_bad_value="repair", import_default_as="Default of the spoiled")
+    assert result.returncode == 0, result.stdout
+    assert {each for each in found_in(tmp_path / "report") if each[0] != "experiments"} == {each for each in SPOILED if each[0] != "experiments"}
+
+    def ask(query: str) -> str:
+        return postgresql.check_output("cd / && runuser -u postgres -- psql -XAt -d mlflow -c %s", query)
+
+    assert ask("SELECT start_time FROM runs WHERE run_uuid = '5001'") == "1767323045000"
+    assert ask("SELECT key, length(value) FROM tags WHERE run_uuid = '5001' ORDER BY 1") == "bytes|2\nlong|8000\nnul|2\ntwice|4"
+    assert ask("SELECT inputs FROM evaluation_dataset_records WHERE dataset_record_id = 'r-5'") == '{"loss": null, "name": "NaN"}'
+    assert ask("SELECT e.name FROM runs r JOIN experiments e USING (experiment_id) WHERE run_uuid = '5002'") == "far away"
+
+
+TEXTS = st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=50)
+RUNS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "name": TEXTS,
+            "tags": st.dictionaries(TEXTS.filter(bool), TEXTS, max_size=5),
+            "params": st.dictionaries(TEXTS.filter(bool), TEXTS, max_size=5),
+            "metrics": st.lists(st.tuples(TEXTS.filter(bool), st.floats(allow_nan=False), st.integers(-(1 << 63), (1 << 63) - 1)), unique=True, max_size=5),
+        }
+    ),
+    min_size=20,
+    max_size=60,
+)
+
+
+@settings(max_examples=2, deadline=None, suppress_health_check=list(HealthCheck))
+@given(runs=RUNS, number=st.integers(0, 1 << 60))
+def test_a_store_of_anything(runs: list[dict[str, Any]], number: int, bring: Callable[..., Any], postgresql: Any, tmp_path: Path) -> None:
+    """Whatever PostgreSQL takes comes back as it was: the import itself compares it, and here PostgreSQL writes all of it as JSON."""
+    path, name = tmp_path / f"any-{number}.db", f"any {number} {random.random()}"
+    subprocess.run([str(PROJECT / NEW / "bin/mlflow"), "db", "upgrade", f"sqlite:///{path}"], capture_output=True, check=True)
+    wanted = []
+    with sqlite3.connect(path) as source:
+        source.execute("INSERT INTO experiments (experiment_id, name, lifecycle_stage, workspace) VALUES (?, ?, 'active', 'default')", (number, name))
+        for place, run in enumerate(runs):
+            uuid = f"{random.getrandbits(100):025x}{place:03}"
+            source.execute(
+                "INSERT INTO runs (run_uuid, name, source_type, status, user_id, lifecycle_stage, experiment_id) "
+                "VALUES (?, ?, 'LOCAL', 'FINISHED', '', 'active', ?)",
+                (uuid, run["name"], number),
+            )
+            source.executemany("INSERT INTO tags (run_uuid, key, value) VALUES (?, ?, ?)", [(uuid, *pair) for pair in run["tags"].items()])
+            source.executemany("INSERT INTO params (run_uuid, key, value) VALUES (?, ?, ?)", [(uuid, *pair) for pair in run["params"].items()])
+            source.executemany("INSERT OR IGNORE INTO metrics VALUES (?, ?, 1, ?, ?, 0)", [(key, value, uuid, step) for key, value, step in run["metrics"]])
+            points = source.execute("SELECT key, value, step FROM metrics WHERE run_uuid = ?", (uuid,)).fetchall()
+            wanted.append([run["name"], run["tags"], run["params"], sorted([key, repr(value), step] for key, value, step in points)])
+    source.close()
+    result = bring(path, import_mode="merge", import_on_bad_value="repair" if number >= 1 << 31 else "refuse")
+    assert result.returncode == 0, result.stdout
+    query = f"""SELECT json_build_array(r.name,
+        coalesce((SELECT json_object_agg(key, value) FROM tags WHERE run_uuid = r.run_uuid), '{{}}'),
+        coalesce((SELECT json_object_agg(key, value) FROM params WHERE run_uuid = r.run_uuid), '{{}}'),
+        coalesce((SELECT json_agg(json_build_array(key, value::text, step)) FROM metrics WHERE run_uuid = r.run_uuid), '[]'))
+      FROM runs r JOIN experiments e USING (experiment_id) WHERE e.name = '{name}'"""
+    lines = postgresql.check_output("cd / && runuser -u postgres -- psql -XAt -d mlflow -c %s", query).splitlines()
+    found = [json.loads(line) for line in lines]
+    for run in found:
+        run[3] = sorted([key, repr(float(value)), step] for key, value, step in run[3])
+    assert sorted(found, key=repr) == sorted(wanted, key=repr)
+
+
+def test_no_secret_is_shown(bring: Callable[..., Any], spoiled: Path, site: dict[str, Any]) -> None:
+    """Not even to whoever wants to see everything."""
+    result = bring(spoiled, "-vvv", "--check")
+    shown = result.stdout + result.stderr
+    assert "store_import" in shown and [secret for secret in site["secrets"] if secret and secret in shown] == []
+
+
+def test_a_store_on_the_host(
+    bring: Callable[..., Any], mlflow: Any, site: dict[str, Any], tmp_path: Path, laptop: Laptop, server: Callable[[str, str], Any]
+) -> None:
+    """With artifacts that its own server had, some of which are not there any more: only whoever says so gives them up."""
+    folder = tmp_path / "there"
+    laptop(NEW, folder, "sqlite:///mlflow.db", "write", "there")
+    before = laptop(NEW, folder, "sqlite:///mlflow.db", "read", "there")
+    with sqlite3.connect(folder / "mlflow.db") as source:
+        for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri"), ("logged_models", "artifact_location")):
+            source.execute(f"UPDATE {table} SET {column} = replace({column}, ?, 'mlflow-artifacts:')", (f"{folder}/mlruns",))
+        source.execute("UPDATE model_versions SET source = replace(source, ?, 'mlflow-artifacts:')", (f"{folder}/mlruns",))
+        source.execute("UPDATE trace_tags SET value = replace(value, ?, 'mlflow-artifacts:')", (f"{folder}/mlruns",))
+        source.execute("UPDATE experiments SET artifact_location = '/lost/long ago/1' WHERE name = 'there removed'")
+    source.close()
+    shutil.move(folder / "mlruns", folder / "served")
+    subprocess.run(["tar", "-cf", tmp_path / "there.tar", "-C", folder, "."], check=True)
+    key = ["-i", site["ssh_key"], "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]
+    subprocess.run(["scp", "-q", *key, tmp_path / "there.tar", f"admin@{site['mlflow']}:/tmp/there.tar"], check=True)
+    mlflow.check_output("mkdir -p /srv/there && tar -xf /tmp/there.tar -C /srv/there")
+    options = {"import_from": "host", "import_mode": "merge", "import_default_as": "Default of the host"}
+    result = bring(Path("/srv/there/mlflow.db"), **options)
+    words = " ".join(result.stdout.split())
+    assert result.returncode != 0 and "name it in import_served_artifacts" in words and "/lost/long ago/1" in words, result.stdout
+    options |= {"import_served_artifacts": "/srv/there/served", "import_missing_artifacts": "accept"}
+    result = bring(Path("/srv/there/mlflow.db"), **options)
+    assert result.returncode == 0, result.stdout
+    assert server(NEW, "there") == before

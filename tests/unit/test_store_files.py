@@ -1,0 +1,191 @@
+"""Files of a store on their way to a host and into S3, and what MLflow's client gives of both sides."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.mlops.mlflow.plugins.action import store_place as bringer
+from ansible_collections.mlops.mlflow.plugins.module_utils import store_files
+from ansible_collections.mlops.mlflow.plugins.modules import store_artifacts, store_compare, store_place
+
+
+def write(path: Path, content: bytes) -> Path:
+    """Make a file, with its folders."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def brought(paths: list[Path], host: Path, scratch: Path, databases: set[str] = frozenset()) -> list[str]:
+    """Bring what is not there, as the action does; return the paths of what came."""
+    came: list[str] = []
+    scratch.mkdir(exist_ok=True)
+    names = (each for path in paths for each in store_files.files_of(str(path)))
+    for part, _size in bringer.parts(names, databases, store_place.there(str(host), [str(path) for path in paths]), str(scratch)):
+        with tarfile.open(part) as archive:
+            came += ["/" + name for name in archive.getnames()]
+        store_place.unpack(part, bringer.digest(part), str(host))
+    return came
+
+
+def test_what_is_there_does_not_come_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In parts; a changed file comes again, and folders behind links come too, but for those that lead round."""
+    monkeypatch.setattr(bringer, "PART_BYTES", 10)
+    folder, host = tmp_path / "mlruns", tmp_path / "host"
+    files = [write(folder / f"1/{name}", name.encode() * 5) for name in ("a", "b b", "ü")]
+    (folder / "linked").symlink_to(folder / "1")
+    (folder / "round").symlink_to(folder)
+    linked = [folder / "linked" / each.name for each in files]
+    assert sorted(brought([folder], host, tmp_path / "scratch")) == sorted(map(str, files + linked))
+    assert (host / str(files[1]).lstrip("/")).read_bytes() == b"b b" * 5
+    assert brought([folder], host, tmp_path / "scratch") == []
+    write(files[0], b"changed")
+    assert brought([folder], host, tmp_path / "scratch") == [str(files[0]), str(linked[0])]
+
+
+def test_a_database_comes_whole(tmp_path: Path) -> None:
+    """With what is in its log only; one that is somebody's artifact comes byte for byte."""
+    path, host = tmp_path / "mlflow.db", tmp_path / "host"
+    writer = sqlite3.connect(path)
+    writer.executescript("PRAGMA journal_mode = wal; CREATE TABLE runs (run_uuid TEXT); INSERT INTO runs VALUES ('r1')")
+    brought([path], host, tmp_path / "scratch", {str(path)})
+    with sqlite3.connect(host / str(path).lstrip("/")) as copy:
+        assert copy.execute("SELECT * FROM runs").fetchall() == [("r1",)]
+    copy.close()
+    writer.close()
+    artifact = write(tmp_path / "mlruns/model.db", path.read_bytes() + b"tail")
+    brought([tmp_path / "mlruns"], host, tmp_path / "scratch")
+    assert (host / str(artifact).lstrip("/")).read_bytes() == artifact.read_bytes()
+
+
+def test_a_part_that_was_damaged(tmp_path: Path) -> None:
+    """Is not unpacked; neither is what would come to another place."""
+    part = tmp_path / "part.tar"
+    with tarfile.open(part, "w") as archive:
+        archive.add(write(tmp_path / "x", b"x"), arcname="../outside")
+    with pytest.raises(ValueError, match="not what was sent"):
+        store_place.unpack(str(part), "0" * 64, str(tmp_path / "host"))
+    with pytest.raises(ValueError, match="no file below"):
+        store_place.unpack(str(part), bringer.digest(str(part)), str(tmp_path / "host"))
+    assert not (tmp_path / "outside").exists()
+
+
+def test_what_is_missing(tmp_path: Path) -> None:
+    """A folder that MLflow has not made yet is not; one of another machine is."""
+    (tmp_path / "mlruns").mkdir()
+    paths = [str(tmp_path / name) for name in ("mlruns/1", "other/1")]
+    assert store_files.unreachable(paths) == paths[1:]
+    assert store_files.unreachable([path[len(str(tmp_path)) :] for path in paths], str(tmp_path)) == ["/other/1"]
+
+
+def test_what_cannot_be_read_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is an error, and no shorter list."""
+    write(tmp_path / "a/b/c", b"x")
+    real = os.scandir
+
+    def refuse(path: Any) -> Any:
+        if str(path).endswith("/b"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(PermissionError):
+        list(store_files.files_of(str(tmp_path / "a")))
+
+
+class Store:
+    """S3 as boto3 has it, in memory."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, bytes] = {}
+        self.tags: dict[str, str] = {}
+        self.parts: list[bytes] = []
+        self.puts = 0
+        self.spoils = False
+
+    def keep(self, key: str, data: bytes, tag: str) -> dict[str, str]:
+        """Keep an object."""
+        self.puts += 1
+        self.kept[key], self.tags[key] = data[:-1] if self.spoils else data, tag
+        return {"ETag": f'"{tag}"'}
+
+    def put_object(self, Bucket: str, Key: str, Body: Any, ContentMD5: str) -> dict[str, str]:
+        """Keep an object that comes in one piece."""
+        return self.keep(Key, data := Body.read(), hashlib.md5(data).hexdigest())
+
+    def create_multipart_upload(self, **_at: str) -> dict[str, str]:
+        """Begin one in parts."""
+        self.parts = []
+        return {"UploadId": "u"}
+
+    def upload_part(self, Body: bytes, **_at: Any) -> dict[str, str]:
+        """Keep a part."""
+        self.parts.append(Body)
+        return {"ETag": "part"}
+
+    def complete_multipart_upload(self, Key: str, **_at: Any) -> dict[str, str]:
+        """End it."""
+        tag = hashlib.md5(b"".join(hashlib.md5(part).digest() for part in self.parts)).hexdigest()
+        return self.keep(Key, b"".join(self.parts), f"{tag}-{len(self.parts)}")
+
+    def get_paginator(self, _name: str) -> Any:
+        """Return what lists."""
+        return self
+
+    def paginate(self, Bucket: str, Prefix: str) -> list[dict[str, Any]]:
+        """List, on two pages."""
+        found = [{"Key": key, "Size": len(data), "ETag": f'"{self.tags[key]}"'} for key, data in self.kept.items() if key.startswith(Prefix)]
+        return [{"Contents": found[:1]}, {"Contents": found[1:]}, {}]
+
+
+def test_artifacts_are_uploaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large ones in parts; a root in another one goes to its own place; what is there already stays."""
+    monkeypatch.setattr(store_artifacts, "PART", 8)
+    write(tmp_path / "u/mlruns/1/r/artifacts/small", b"1234")
+    write(tmp_path / "u/mlruns/1/r/artifacts/large", b"12345678" * 3 + b"x")
+    write(tmp_path / "u/mlruns/1/deeper/file", b"")
+    write(tmp_path / "u/one.txt", b"alone")
+    client = Store()
+    bucket, roots = store_artifacts.Bucket(client, "b", "team"), {"/u/mlruns/1": "7", "/u/mlruns/1/deeper": "8", "/u/mlruns/2": "9", "/u/one.txt": "imported/x"}
+    assert store_artifacts.bring(bucket, roots, str(tmp_path), 4) == {"files": 4, "uploaded": 4, "mib": 1}
+    assert client.kept == {
+        "team/7/r/artifacts/small": b"1234",
+        "team/7/r/artifacts/large": b"12345678" * 3 + b"x",
+        "team/8/file": b"",
+        "team/imported/x": b"alone",
+    }
+    write(tmp_path / "u/mlruns/1/r/artifacts/small", b"4321")
+    assert store_artifacts.bring(bucket, roots, str(tmp_path), 4)["uploaded"] == 1 and client.puts == 5
+    client.spoils = True
+    write(tmp_path / "u/mlruns/1/r/artifacts/small", b"9999")
+    with pytest.raises(ValueError, match="1 objects are not in the store as they were sent, team/7/r/artifacts/small"):
+        store_artifacts.bring(bucket, roots, str(tmp_path), 4)
+
+
+class Thing:
+    """What MLflow's client gives."""
+
+    def __init__(self, **values: Any) -> None:
+        self.__dict__.update({f"_{name}": value for name, value in values.items()})
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found", "what"),
+    [
+        (Thing(a=1, b=None, c=[]), Thing(a="1", b=""), ""),
+        ([Thing(key="x", value=float("nan")), Thing(key="a", value=1.0)], [Thing(key="a", value=1.0), Thing(key="x", value=float("nan"))], ""),
+        (Thing(tags={"k": "v"}), Thing(tags={"k": "w"}), "tags.k is 'w', and 'v' in the source"),
+        (Thing(steps=[1, 2]), Thing(steps=[1]), "steps is \"['1']\", and \"['1', '2']\" in the source"),
+        (Thing(steps=[Thing(v=0.1)]), Thing(steps=[Thing(v=0.2)]), "steps[0].v is '0.2', and '0.1' in the source"),
+        (Thing(run_link="x", run_id="r"), Thing(run_link=None, run_id="r"), ""),
+    ],
+)
+def test_what_is_different(wanted: Any, found: Any, what: str) -> None:
+    """And nothing where only the way is another in which it was read."""
+    assert store_compare.difference(store_compare.comparable(wanted), store_compare.comparable(found)) == what
