@@ -62,6 +62,7 @@ def read(name: str) -> dict[str, Any]:
     then = history.read(name)
     # Numbers for some, and texts for others.
     then["model"][2] = {alias: int(version) for alias, version in then["model"][2].items()}
+    then["versions"] = [[int(version), *rest] for version, *rest in then["versions"]]
     points = {key: client.get_metric_history(special.info.run_id, key) for key in METRICS}
     found = {
         "history": then,
