@@ -146,10 +146,15 @@ seconds:
   description: How long copying and comparing took.
   returned: for O(action=import)
   type: dict
+memory_mib:
+  description: How much memory that took at most.
+  returned: for O(action=import)
+  type: int
 """
 
 import json
 import os
+import resource
 import sqlite3
 import time
 from typing import Any
@@ -170,6 +175,8 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.store_source import R
 from ansible_collections.mlops.mlflow.plugins.module_utils.store_tables import Finding, Table
 
 SHOWN = 100
+# For whoever looks after it.
+WHO = {"process": os.getpid()}
 # Rows whose secrets only the old server's passphrases open.
 ENCRYPTED = {"secrets": "mlflow_kek_passphrase", "webhooks": "mlflow_webhook_secret_key"}
 
@@ -207,7 +214,7 @@ class Progress:
         """Write it down."""
         self.said = time.monotonic()
         with open(f"{self.path}.new", "w", encoding="utf-8") as file:
-            json.dump({"step": self.step, "table": table, "done": self.done, "total": self.total, "seconds": self.said - self.begun}, file)
+            json.dump({"step": self.step, "table": table, "done": self.done, "total": self.total, "seconds": self.said - self.begun} | WHO, file)
         os.replace(f"{self.path}.new", self.path)
 
 
@@ -396,7 +403,7 @@ def sentence(finding: dict[str, str]) -> str:
 
 
 def brought(folder: str, connection: Any) -> dict[str, Any] | None:
-    """Return what an import has answered that was interrupted after its end; None where the target has nothing of it."""
+    """Return what an import was about to answer that was interrupted at its end; None where the target has nothing of it."""
     path = os.path.join(folder, "brought.json")
     if not os.path.exists(path):
         return None
@@ -404,7 +411,7 @@ def brought(folder: str, connection: Any) -> dict[str, Any] | None:
         some = [row[0] for row in source.execute("SELECT run_uuid FROM runs LIMIT 100")]
     there = database.rows(connection, "SELECT count(*) FROM public.runs WHERE run_uuid = ANY(%s)", (some,))[0][0]
     with open(path, encoding="utf-8") as file:
-        return json.load(file) if there == len(some) else None
+        return json.load(file) if some and there == len(some) else None
 
 
 def bring(module: AnsibleModule, connection: Any, progress: Progress) -> dict[str, Any]:
@@ -426,7 +433,16 @@ def bring(module: AnsibleModule, connection: Any, progress: Progress) -> dict[st
         raise Refused("the target's tables have changed since the scan: run this again")
     order = [table for table in store_tables.in_order(found) if table.name in has]
     progress.begin("copying", sum(before["rows"].values()))
-    return store_target.bring(connection, path, order, module.params["mode"] == "empty", progress.told)
+
+    def proved(answer: dict[str, Any]) -> None:
+        # Whether the transaction has ended, its rows tell.
+        answer["memory_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        with open(os.path.join(module.params["folder"], "brought.json"), "w", encoding="utf-8") as file:
+            json.dump(answer, file)
+            file.flush()
+            os.fsync(file.fileno())
+
+    return store_target.bring(connection, path, order, module.params["mode"] == "empty", progress.told, proved)
 
 
 def run(module: AnsibleModule, connection: Any) -> dict[str, Any]:
@@ -453,8 +469,6 @@ def run(module: AnsibleModule, connection: Any) -> dict[str, Any]:
     if not database.lock(connection, module.params["lock_timeout"]):
         raise Refused(f"another host or controller has been changing the database for {module.params['lock_timeout']} s")
     answer = bring(module, connection, progress)
-    with open(os.path.join(folder, "brought.json"), "w", encoding="utf-8") as file:
-        json.dump(answer, file)
     progress.begin("gathering statistics")
     for name in answer["rows"]:
         with connection.cursor() as cursor:

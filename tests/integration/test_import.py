@@ -133,6 +133,10 @@ def found_in(report: Path) -> set[tuple[str, str, str]]:
         return {(row["table"], row["column"], row["what"]) for row in csv.DictReader(file)}
 
 
+# Who has ended by himself in this moment is not there to be killed.
+KILL = """process=$(sed 's/.*"process": \\([0-9]*\\).*/\\1/' /var/lib/mlops-import/*/progress.json); kill -KILL $process; tail --pid=$process -f /dev/null"""
+
+
 @pytest.mark.parametrize(
     ("variables", "line"),
     [
@@ -196,13 +200,11 @@ def test_killed_at_any_moment(
     for step in ('"step": "looking', '"step": "copying"', '"step": "comparing"'):
         with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True) as running:
             waiting = f"until grep -qs '{step}' /var/lib/mlops-import/*/progress.json; do sleep 0.1; done"
-            mlflow.run(f"timeout 100 sh -c %s; sleep {random.uniform(0, 0.3):.2f}; pkill -KILL -f '[A]nsiballZ_store_'", waiting)
+            mlflow.check_output(f"timeout 100 sh -c %s && sleep {random.uniform(0, 0.3):.2f} && sh -c %s", waiting, KILL)
             os.killpg(running.pid, signal.SIGKILL)
-        # What the controller had begun meanwhile goes on to its end.
-        mlflow.check_output("timeout 100 sh -c %s", "while pgrep -f '[A]nsiballZ_store_'; do sleep 0.2; done")
         found.append(rows())
         assert found[-1] == nothing or found[-1]["metrics"] == 300_000 + 157
-    assert found[1] == nothing, "killed while it copied"
+    assert found[0] == found[1] == nothing
     result = bring(path)
     assert result.returncode == 0, result.stdout
     assert rows()["metrics"] == 300_000 + 157 and rows()["runs"] == 6
@@ -247,6 +249,32 @@ def test_what_can_be_repaired_is(bring: Callable[..., Any], spoiled: Path, postg
     assert ask("SELECT key, length(value) FROM tags WHERE run_uuid = '5001' ORDER BY 1") == "bytes|2\nlong|8000\nnul|2\ntwice|4"
     assert ask("SELECT inputs FROM evaluation_dataset_records WHERE dataset_record_id = 'r-5'") == '{"loss": null, "name": "NaN"}'
     assert ask("SELECT e.name FROM runs r JOIN experiments e USING (experiment_id) WHERE run_uuid = '5002'") == "far away"
+
+
+def test_tables_of_2_0(bring: Callable[..., Any], postgresql: Any, tmp_path: Path) -> None:
+    """Come, whatever has been added since."""
+    path = tmp_path / "old.db"
+    command = [str(PROJECT / NEW / "bin/python"), str(PROJECT / "tests/integration/old_store.py"), f"sqlite:///{path}", "97727af70f4d"]
+    subprocess.run(command, capture_output=True, check=True)
+    with sqlite3.connect(path) as source:
+        source.executescript(
+            """
+            INSERT INTO experiments (experiment_id, name, artifact_location, lifecycle_stage) VALUES (1, 'of 2.0', 's3://theirs/1', 'active');
+            INSERT INTO runs (run_uuid, name, source_type, status, user_id, start_time, lifecycle_stage, artifact_uri, experiment_id)
+              VALUES ('2001', 'old', 'LOCAL', 'FINISHED', 'ada', 1669000000000, 'active', 's3://theirs/1/2001/artifacts', 1);
+            INSERT INTO metrics (key, value, timestamp, run_uuid, step, is_nan) VALUES ('loss', 0.25, 1669000000001, '2001', 1, 0);
+            INSERT INTO params (key, value, run_uuid) VALUES ('depth', '7', '2001');
+            INSERT INTO registered_models (name, creation_time) VALUES ('model of 2.0', 1669000000002);
+            INSERT INTO model_versions (name, version, current_stage, source, run_id) VALUES ('model of 2.0', 1, 'Production', 's3://theirs/1/m', '2001');
+            """
+        )
+    source.close()
+    result = bring(path, import_mode="merge")
+    assert result.returncode == 0, result.stdout
+    query = """SELECT e.name, e.experiment_id > 1, r.start_time, m.value, p.value, v.current_stage FROM runs r JOIN experiments e USING (experiment_id)
+      JOIN metrics m USING (run_uuid) JOIN params p USING (run_uuid) JOIN model_versions v ON v.run_id = r.run_uuid WHERE run_uuid = '2001'"""
+    found = postgresql.check_output("cd / && runuser -u postgres -- psql -XAt -d mlflow -c %s", query)
+    assert found == "of 2.0|t|1669000000000|0.25|7|Production"
 
 
 TEXTS = st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=50)
