@@ -31,11 +31,11 @@ store, writer = sqlite3.connect("1000000.db"), csv.writer(open(f"{sys.argv[1]}.c
 where = " WHERE experiment_id > 0" if sys.argv[1] == "experiments" else ""
 writer.writerows(store.execute(f"SELECT {sys.argv[2]} FROM {sys.argv[1]}{where}"))' "$table" "$(cat "$table.columns")"
     done
-    cat > load <<'LOAD'
+    cat > load <<'END'
 LOAD DATABASE FROM sqlite:///srv/bench/1000000.db INTO postgresql:///mlflow
   WITH data only, disable triggers, reset no sequences
   INCLUDING ONLY TABLE NAMES LIKE 'experiments', 'runs', 'params', 'tags', 'metrics', 'latest_metrics', 'trace_info', 'spans';
-LOAD
+END
     chmod -R a+rX .
     ;;
   # As the superuser, who may turn triggers off.

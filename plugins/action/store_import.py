@@ -11,7 +11,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.mlops.mlflow.plugins.module_utils.store_report import bar
+from ansible_collections.mlops.mlflow.plugins.module_utils.store_report import line_of
 
 display = Display()
 
@@ -33,7 +33,7 @@ class ActionModule(ActionBase):
                     return {**result, **running.result(INTERVAL_S)}
                 except StillRunning:
                     answer = self._low_level_execute_command(f"cat {shlex.quote(path)}")
-                    line = bar(json.loads(answer["stdout"])) if answer["rc"] == 0 and answer["stdout"].strip() else shown
+                    line = line_of(json.loads(answer["stdout"])) if answer["rc"] == 0 and answer["stdout"].strip() else shown
                     if line != shown:
                         display.display(line)
                         shown = line

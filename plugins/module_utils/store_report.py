@@ -10,7 +10,7 @@ from typing import Any
 WIDTH = 30
 
 
-def bar(progress: Mapping[str, Any]) -> str:
+def line_of(progress: Mapping[str, Any]) -> str:
     """Write how far an import is.
 
     Args:

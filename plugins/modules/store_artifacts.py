@@ -117,7 +117,8 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.store_files import fi
 
 MIB = 1024 * 1024
 # Larger files go in parts of this size, or of such a size that they are not too many.
-PART, PARTS = 16 * MIB, 9000
+PART = 16 * MIB
+PARTS = 9000
 
 
 def part_size(size: int) -> int:

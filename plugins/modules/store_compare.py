@@ -55,8 +55,8 @@ options:
     type: path
 attributes:
   check_mode:
-    support: none
-    description: It only reads, so it is done in check mode too.
+    support: full
+    description: It only reads.
   diff_mode:
     support: none
     description: There is nothing to show.
@@ -96,7 +96,8 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mlops.mlflow.plugins.module_utils.client import client_environment
 
-HISTORIES, FILES = 3, 3
+HISTORIES = 3
+FILES = 3
 # What only Databricks has, and what the server does not tell.
 FOREIGN = ("deployment_job", "run_link", "valid")
 PROMPT = "EXISTS (SELECT 1 FROM registered_model_tags t WHERE t.name = m.name AND t.key = 'mlflow.prompt.is_prompt' AND lower(t.value) = 'true')"

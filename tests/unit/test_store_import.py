@@ -460,4 +460,4 @@ def test_columns_that_only_one_side_has(path: str) -> None:
 )
 def test_a_bar(progress: dict[str, Any], line: str) -> None:
     """Says how far it is."""
-    assert store_report.bar(progress) == line
+    assert store_report.line_of(progress) == line
