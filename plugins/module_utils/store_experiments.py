@@ -23,6 +23,26 @@ WORDED = (("entity_associations", "source_type", "source_id"), ("entity_associat
 LISTED = ("registered_model_tags", "_mlflow_experiment_ids")
 
 
+def have_default(source: sqlite3.Connection, now: int) -> bool:
+    """Add the experiment that every server has, where somebody has removed it for good.
+
+    Args:
+        source: the copy, whose addresses have moved already.
+        now: milliseconds since 1970.
+
+    Returns:
+        Whether it was missing.
+    """
+    if source.execute("SELECT 1 FROM experiments WHERE experiment_id = ?", (DEFAULT,)).fetchone():
+        return False
+    taken = {row[0] for row in source.execute("SELECT name FROM experiments")}
+    names = itertools.chain(["Default"], (f"Default {number}" for number in itertools.count(2)))
+    values = (DEFAULT, next(name for name in names if name not in taken), f"mlflow-artifacts:/{DEFAULT}", "active", now, now)
+    columns = "experiment_id, name, artifact_location, lifecycle_stage, creation_time, last_update_time"
+    source.execute(f"INSERT INTO experiments ({columns}) VALUES (?, ?, ?, ?, ?, ?)", values)
+    return True
+
+
 def too_big(source: sqlite3.Connection) -> dict[int, int]:
     """Return numbers for the experiments whose own PostgreSQL has no room for. Those of a file store have 18 digits.
 

@@ -261,6 +261,8 @@ class Scan:
             roots, counts = store_addresses.look(source, has, self.options["working_folder"], self.options["served_folder"])
             if self.options["destination"]:
                 store_addresses.move(source, has, self.options["working_folder"], self.options["served_folder"], roots, self.options["destination"])
+            if not self.merges and store_experiments.have_default(source, round(time.time() * 1000)):
+                self.notes.append("The store has no experiment of the number 0, by which a server is asked whether it works: an empty one is added.")
             self.progress.begin("looking for what PostgreSQL does not take")
             store_findings.scan(source, self.order, self.findings, self.repairs)
             rows = {table.name: source.execute(f"SELECT count(*) FROM {quoted(table.name)}").fetchone()[0] for table in self.order if table.name in has}

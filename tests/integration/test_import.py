@@ -134,7 +134,10 @@ def found_in(report: Path) -> set[tuple[str, str, str]]:
 
 
 # Who has ended by himself in this moment is not there to be killed.
-KILL = """process=$(sed 's/.*"process": \\([0-9]*\\).*/\\1/' /var/lib/mlops-import/*/progress.json); kill -KILL $process; tail --pid=$process -f /dev/null"""
+KILL = r"""
+process=$(sed 's/.*"process": \([0-9]*\).*/\1/' $(ls -t /var/lib/mlops-import/*/progress.json | head -1))
+kill -KILL $process; tail --pid=$process -f /dev/null
+"""
 
 
 @pytest.mark.parametrize(
@@ -264,8 +267,9 @@ def test_tables_of_2_0(bring: Callable[..., Any], postgresql: Any, tmp_path: Pat
               VALUES ('2001', 'old', 'LOCAL', 'FINISHED', 'ada', 1669000000000, 'active', 's3://theirs/1/2001/artifacts', 1);
             INSERT INTO metrics (key, value, timestamp, run_uuid, step, is_nan) VALUES ('loss', 0.25, 1669000000001, '2001', 1, 0);
             INSERT INTO params (key, value, run_uuid) VALUES ('depth', '7', '2001');
-            INSERT INTO registered_models (name, creation_time) VALUES ('model of 2.0', 1669000000002);
-            INSERT INTO model_versions (name, version, current_stage, source, run_id) VALUES ('model of 2.0', 1, 'Production', 's3://theirs/1/m', '2001');
+            INSERT INTO registered_models (name, creation_time, last_updated_time) VALUES ('model of 2.0', 1669000000002, 1669000000003);
+            INSERT INTO model_versions (name, version, creation_time, last_updated_time, current_stage, source, run_id, status)
+              VALUES ('model of 2.0', 1, 1669000000002, 1669000000003, 'Production', 's3://theirs/1/m', '2001', 'READY');
             """
         )
     source.close()
@@ -328,7 +332,7 @@ def test_a_store_of_anything(runs: list[dict[str, Any]], number: int, bring: Cal
     found = [json.loads(line) for line in lines if line]
     for run in found:
         run[3] = sorted([key, repr(float(value)), step] for key, value, step in run[3])
-    assert sorted(found, key=repr) == sorted(wanted, key=repr)
+    assert sorted(json.dumps(run, sort_keys=True) for run in found) == sorted(json.dumps(run, sort_keys=True) for run in wanted)
 
 
 def test_no_secret_is_shown(bring: Callable[..., Any], spoiled: Path, site: dict[str, Any]) -> None:

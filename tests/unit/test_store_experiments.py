@@ -109,3 +109,15 @@ def test_numbers_where_the_highest_is_taken(store: sqlite3.Connection) -> None:
     """Free ones are looked for."""
     store.execute("INSERT INTO experiments VALUES (2147483647, 'last'), (2147483648, 'beyond'), (-2147483649, 'below')")
     assert store_experiments.too_big(store) == {-2147483649: 3, 2147483648: 4}
+
+
+def test_a_store_without_default() -> None:
+    """Gets one, under a name that nobody has; one that has it stays as it is."""
+    store = sqlite3.connect(":memory:", isolation_level=None)
+    columns = "experiment_id INTEGER PRIMARY KEY, name TEXT UNIQUE, artifact_location, lifecycle_stage, creation_time, last_update_time"
+    store.execute(f"CREATE TABLE experiments ({columns})")
+    store.execute("INSERT INTO experiments (experiment_id, name) VALUES (3, 'Default')")
+    assert store_experiments.have_default(store, 7)
+    assert store.execute("SELECT * FROM experiments ORDER BY 1").fetchone() == (0, "Default 2", "mlflow-artifacts:/0", "active", 7, 7)
+    assert not store_experiments.have_default(store, 7)
+    store.close()
