@@ -255,16 +255,16 @@ def test_what_can_be_repaired_is(bring: Callable[..., Any], spoiled: Path, postg
 
 
 def test_tables_of_2_0(bring: Callable[..., Any], postgresql: Any, tmp_path: Path) -> None:
-    """Come, whatever has been added since."""
+    """Come, whatever has been added since; addresses stay where that is wanted."""
     path = tmp_path / "old.db"
     command = [str(PROJECT / NEW / "bin/python"), str(PROJECT / "tests/integration/old_store.py"), f"sqlite:///{path}", "97727af70f4d"]
     subprocess.run(command, capture_output=True, check=True)
     with sqlite3.connect(path) as source:
         source.executescript(
             """
-            INSERT INTO experiments (experiment_id, name, artifact_location, lifecycle_stage) VALUES (1, 'of 2.0', 's3://theirs/1', 'active');
+            INSERT INTO experiments (experiment_id, name, artifact_location, lifecycle_stage) VALUES (1, 'of 2.0', '/home/ada/mlruns/1', 'active');
             INSERT INTO runs (run_uuid, name, source_type, status, user_id, start_time, lifecycle_stage, artifact_uri, experiment_id)
-              VALUES ('2001', 'old', 'LOCAL', 'FINISHED', 'ada', 1669000000000, 'active', 's3://theirs/1/2001/artifacts', 1);
+              VALUES ('2001', 'old', 'LOCAL', 'FINISHED', 'ada', 1669000000000, 'active', '/home/ada/mlruns/1/2001/artifacts', 1);
             INSERT INTO metrics (key, value, timestamp, run_uuid, step, is_nan) VALUES ('loss', 0.25, 1669000000001, '2001', 1, 0);
             INSERT INTO params (key, value, run_uuid) VALUES ('depth', '7', '2001');
             INSERT INTO registered_models (name, creation_time, last_updated_time) VALUES ('model of 2.0', 1669000000002, 1669000000003);
@@ -273,12 +273,12 @@ def test_tables_of_2_0(bring: Callable[..., Any], postgresql: Any, tmp_path: Pat
             """
         )
     source.close()
-    result = bring(path, import_mode="merge")
+    result = bring(path, import_mode="merge", import_artifacts="keep")
     assert result.returncode == 0, result.stdout
-    query = """SELECT e.name, e.experiment_id > 1, r.start_time, m.value, p.value, v.current_stage FROM runs r JOIN experiments e USING (experiment_id)
+    query = """SELECT e.name, e.experiment_id > 1, e.artifact_location, r.artifact_uri, r.start_time, m.value, p.value, v.current_stage FROM runs r JOIN experiments e USING (experiment_id)
       JOIN metrics m USING (run_uuid) JOIN params p USING (run_uuid) JOIN model_versions v ON v.run_id = r.run_uuid WHERE run_uuid = '2001'"""
     found = postgresql.check_output("cd / && runuser -u postgres -- psql -XAt -d mlflow -c %s", query)
-    assert found == "of 2.0|t|1669000000000|0.25|7|Production"
+    assert found == "of 2.0|t|/home/ada/mlruns/1|/home/ada/mlruns/1/2001/artifacts|1669000000000|0.25|7|Production"
 
 
 TEXTS = st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=50)
@@ -333,6 +333,32 @@ def test_a_store_of_anything(runs: list[dict[str, Any]], number: int, bring: Cal
     for run in found:
         run[3] = sorted([key, repr(float(value)), step] for key, value, step in run[3])
     assert sorted(json.dumps(run, sort_keys=True) for run in found) == sorted(json.dumps(run, sort_keys=True) for run in wanted)
+
+
+def test_what_does_not_come_as_it_was(bring: Callable[..., Any], spoiled: Path, rows: Callable[[], dict[str, int]], postgresql: Any) -> None:
+    """Is named, and nothing stays of the rest: here something in PostgreSQL changes one value of one row."""
+
+    def ask(query: str) -> None:
+        postgresql.check_output("cd / && runuser -u postgres -- psql -XAt -d mlflow -c %s", query)
+
+    with sqlite3.connect(spoiled) as source:
+        for table in ("runs", "tags", "metrics", "evaluation_dataset_records", "evaluation_datasets"):
+            source.execute(f"DELETE FROM {table}")
+        source.execute("DELETE FROM experiments WHERE experiment_id > 7")
+        source.execute("UPDATE experiments SET name = 'to be changed' WHERE experiment_id = 7")
+    source.close()
+    ask(
+        """CREATE FUNCTION spoil() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.lifecycle_stage := ''deleted''; RETURN NEW; END';
+        CREATE TRIGGER spoil BEFORE INSERT ON experiments FOR EACH ROW WHEN (NEW.name = 'to be changed') EXECUTE FUNCTION spoil()"""
+    )
+    before = rows()
+    try:
+        result = bring(spoiled, import_mode="merge")
+    finally:
+        ask("DROP TRIGGER spoil ON experiments; DROP FUNCTION spoil()")
+    words = " ".join(result.stdout.split())
+    assert result.returncode != 0 and "after copying, experiments has got 1 rows, and not all of them are those of the source" in words, result.stdout
+    assert rows() == before
 
 
 def test_no_secret_is_shown(bring: Callable[..., Any], spoiled: Path, site: dict[str, Any]) -> None:
