@@ -106,7 +106,8 @@ MAPPED = {
     "mlflow_schema_secure_logging": "mlflow_secure_logging",
 }
 
-_SECRET = re.compile(r"password|secret|passphrase|token|_key$")
+# With a password in it, a URL of a database is one too.
+_SECRET = re.compile(r"password|secret|passphrase|token|_key$|database_url$")
 
 
 def problem(variable: str, value: Any, remedy: str) -> str:
