@@ -19,6 +19,7 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.store_tables import T
 FRESH = {"experiments": "experiment_id <> 0", "workspaces": "name <> 'default'", "inputs": "false"}
 # A comparison may take longer than the server's limits for those who forget a transaction.
 PATIENT = ("idle_in_transaction_session_timeout", "statement_timeout", "transaction_timeout")
+LOCK_TIMEOUT_S = 60
 SHOWN = 100
 
 # Foreign keys, which PostgreSQL checks at once for a whole table faster than row by row.
@@ -153,6 +154,8 @@ def bring(connection: Any, path: str, order: list[Table], alone: bool, told: Tol
         # What others write meanwhile is not seen, so that it is not taken for a difference.
         cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
         try:
+            # Somebody may have read a table, and forgotten to end his transaction.
+            cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S}s'")
             if alone:
                 make_room(connection, cursor, order)
             before = {table.name: (0, 0) for table in order} if alone else sums(connection, order)
