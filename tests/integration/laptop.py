@@ -72,7 +72,9 @@ def read(name: str) -> dict[str, Any]:
             [run.info.run_id, run.info.run_name, run.info.lifecycle_stage, run.info.start_time, run.data.params, sorted(run.data.tags.items())] for run in runs
         ],
         "metrics": {key: [[number(point.value), point.step, point.timestamp] for point in each] for key, each in points.items()},
-        "inputs": [[each.dataset.name, each.dataset.digest, each.dataset.schema, sorted(tag.value for tag in each.tags)] for each in special.inputs.dataset_inputs],
+        "inputs": [
+            [each.dataset.name, each.dataset.digest, each.dataset.schema, sorted(tag.value for tag in each.tags)] for each in special.inputs.dataset_inputs
+        ],
         "file": mlflow.artifacts.load_text(f"{special.info.artifact_uri}/a b/ü 1.txt"),
     }
     if hasattr(mlflow, "initialize_logged_model"):
