@@ -276,7 +276,8 @@ def test_tables_of_2_0(bring: Callable[..., Any], postgresql: Any, tmp_path: Pat
     result = bring(path, import_mode="merge", import_artifacts="keep")
     assert result.returncode == 0, result.stdout
     query = """SELECT e.name, e.experiment_id > 1, e.artifact_location, r.artifact_uri, r.start_time, m.value, p.value, v.current_stage
-      FROM runs r JOIN experiments e USING (experiment_id) JOIN metrics m USING (run_uuid) JOIN params p USING (run_uuid) JOIN model_versions v ON v.run_id = r.run_uuid WHERE run_uuid = '2001'"""
+      FROM runs r JOIN experiments e USING (experiment_id) JOIN metrics m USING (run_uuid) JOIN params p USING (run_uuid)
+      JOIN model_versions v ON v.run_id = r.run_uuid WHERE run_uuid = '2001'"""
     found = postgresql.check_output("cd / && runuser -u postgres -- psql -XAt -d mlflow -c %s", query)
     assert found == "of 2.0|t|/home/ada/mlruns/1|/home/ada/mlruns/1/2001/artifacts|1669000000000|0.25|7|Production"
 
