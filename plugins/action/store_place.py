@@ -52,7 +52,7 @@ def parts(paths: Iterator[str], databases: set[str], there: dict[str, list[int]]
             state = os.stat(path)
             if there.get(path) == [state.st_size, int(state.st_mtime)]:
                 continue
-        archive = archive or tarfile.open(part, "w")
+        archive = archive or tarfile.open(part, "w", dereference=True)
         archive.add(os.path.realpath(origin), arcname=path.lstrip("/"))
         size += os.path.getsize(origin)
         if origin != path:

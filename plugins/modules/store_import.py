@@ -237,6 +237,7 @@ class Scan:
         self.order: list[Table] = []
         self.notes: list[str] = []
         self.refusals: list[str] = []
+        self.shares_default = False
 
     @property
     def repairs(self) -> bool:
@@ -265,6 +266,9 @@ class Scan:
                 self.notes.append("The store has no experiment of the number 0, by which a server is asked whether it works: an empty one is added.")
             self.progress.begin("looking for what PostgreSQL does not take")
             store_findings.scan(source, self.order, self.findings, self.repairs)
+            if self.shares_default:
+                # Not before: what is in it leads to it.
+                source.execute("DELETE FROM experiments WHERE experiment_id = ?", (store_experiments.DEFAULT,))
             rows = {table.name: source.execute(f"SELECT count(*) FROM {quoted(table.name)}").fetchone()[0] for table in self.order if table.name in has}
             self.compare(source)
             self.note(source, rows, counts)
@@ -338,7 +342,7 @@ class Scan:
         if theirs and self.options["default_as"]:
             source.execute("UPDATE experiments SET name = ? WHERE experiment_id = ?", (self.options["default_as"], default))
         elif theirs and ours and tuple(theirs) == tuple(ours[0]) == ("Default", "active"):
-            source.execute("DELETE FROM experiments WHERE experiment_id = ?", (default,))
+            self.shares_default = True
             dropped = 0
             for (key,) in database.rows(self.connection, "SELECT key FROM public.experiment_tags WHERE experiment_id = %s", (default,)):
                 dropped += source.execute("DELETE FROM experiment_tags WHERE experiment_id = ? AND key = ?", (default, key)).rowcount
@@ -346,6 +350,7 @@ class Scan:
                 f"What was in Default comes into the target's Default, whose location and tags stay; {dropped} tags of the source's are left out."
             )
         old = [row[0] for row in source.execute("SELECT experiment_id FROM experiments WHERE typeof(experiment_id) = 'integer' ORDER BY 1")]
+        old = [number for number in old if number != default or not self.shares_default]
         numbers = self.reserved(self.tables["experiments"].sequences["experiment_id"], old, reserve)
         for table in self.order:
             for column, sequence in table.sequences.items():
