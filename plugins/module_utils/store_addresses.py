@@ -30,7 +30,7 @@ COLUMNS = frozenset((table, column) for table, column, _condition in PLACES)
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 FILE = re.compile(r"file:(?://[^/]*)?(.*)", re.IGNORECASE | re.DOTALL)
 # What MLflow writes where a version is a prompt, and has no artifacts.
-PLACEHOLDER = "dummy-source"
+PLACEHOLDERS = frozenset({"dummy-source", "prompt-template"})
 # Addresses that lead to other rows of the store, whose own address counts.
 INSIDE = frozenset({"runs", "models"})
 SERVED = "mlflow-artifacts"
@@ -60,7 +60,7 @@ def place(uri: str, folder: str, served: str) -> Place:
     """
     found = SCHEME.match(uri)
     scheme = found[1].lower() if found else "file"
-    if scheme in INSIDE or uri == PLACEHOLDER:
+    if scheme in INSIDE or uri in PLACEHOLDERS:
         return Place("inside", uri)
     if scheme == SERVED:
         parts = urllib.parse.urlsplit(uri)
