@@ -9,6 +9,7 @@ import shlex
 from concurrent.futures import ThreadPoolExecutor, TimeoutError as StillRunning
 from typing import Any
 
+from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.mlops.mlflow.plugins.module_utils.store_report import line_of
@@ -32,8 +33,15 @@ class ActionModule(ActionBase):
                 try:
                     return {**result, **running.result(INTERVAL_S)}
                 except StillRunning:
-                    answer = self._low_level_execute_command(f"cat {shlex.quote(path)}")
-                    line = line_of(json.loads(answer["stdout"])) if answer["rc"] == 0 and answer["stdout"].strip() else shown
-                    if line != shown:
+                    line = self._line(path)
+                    if line not in ("", shown):
                         display.display(line)
                         shown = line
+
+    def _line(self, path: str) -> str:
+        """Return how far the module says that it is; nothing where it cannot be read, as that says nothing of the module."""
+        try:
+            answer = self._low_level_execute_command(f"cat {shlex.quote(path)}")
+            return line_of(json.loads(answer["stdout"])) if answer["rc"] == 0 else ""
+        except (AnsibleConnectionFailure, KeyError, ValueError):
+            return ""

@@ -37,15 +37,16 @@ def failure_of(error: Exception) -> s3.Failure:
     return s3.Failure(type(error).__name__, " / ".join(texts), str(details.get("Code", "")), int(metadata.get("HTTPStatusCode", 0)), region)
 
 
-def make_client(settings: s3.Settings, secret: str) -> Any:
+def make_client(settings: s3.Settings, secret: str, attempts: int = 2) -> Any:
     """Return a client that gives up early: one that hangs tells nothing.
 
     Args:
         settings: how the store is reached.
         secret: that belongs to the access key.
+        attempts: for each request, where much would have to begin again.
     """
     config = Config(
-        connect_timeout=5, read_timeout=30, retries={"total_max_attempts": 2, "mode": "standard"}, s3={"addressing_style": settings.addressing_style}
+        connect_timeout=5, read_timeout=30, retries={"total_max_attempts": attempts, "mode": "standard"}, s3={"addressing_style": settings.addressing_style}
     )
     if settings.access_key_id:
         # The same as the server: never ask a cloud's metadata service that is not there.

@@ -29,8 +29,13 @@ PLACES = (
 COLUMNS = frozenset((table, column) for table, column, _condition in PLACES)
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 FILE = re.compile(r"file:(?://[^/]*)?(.*)", re.IGNORECASE | re.DOTALL)
+# Of another machine for sure.
+WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 # What MLflow writes where a version is a prompt, and has no artifacts.
 PLACEHOLDERS = frozenset({"dummy-source", "prompt-template"})
+# Runs with one of these tags, and these tables, have artifacts for sure.
+TAGS = ("mlflow.log-model.history", "mlflow.loggedArtifacts", "mlflow.loggedImages")
+SURE = frozenset({"logged_models", "model_versions"})
 # Addresses that lead to other rows of the store, whose own address counts.
 INSIDE = frozenset({"runs", "models"})
 SERVED = "mlflow-artifacts"
@@ -58,6 +63,8 @@ def place(uri: str, folder: str, served: str) -> Place:
         folder: where the program that wrote it was started, from which relative paths count.
         served: the folder that the old server had as its artifact store; empty when nobody knows.
     """
+    if WINDOWS.match(uri):
+        return _local("/" + uri.replace("\\", "/"))
     found = SCHEME.match(uri)
     scheme = found[1].lower() if found else "file"
     if scheme in INSIDE or uri in PLACEHOLDERS:
@@ -100,6 +107,8 @@ class Roots:
             experiments: number in the target, and local path.
         """
         self.targets: dict[str, str] = {}
+        # Those that have artifacts for sure.
+        self.expected: set[str] = set()
         for number, path in experiments:
             self.targets.setdefault(path, str(number))
 
@@ -107,10 +116,12 @@ class Roots:
         """Return the nearest root that a path is in."""
         return next((folder for folder in above(path) if folder in self.targets), None)
 
-    def add(self, path: str) -> None:
-        """Have a root for a path that is in none."""
-        if self.root_of(path) is None:
+    def add(self, path: str) -> str:
+        """Have a root for a path that is in none; return the root that it is in."""
+        root = self.root_of(path)
+        if root is None:
             self.targets[path] = f"imported/{hashlib.sha256(path.encode()).hexdigest()[:12]}"
+        return root or path
 
     def moved(self, path: str) -> str:
         """Return where a local path goes.
@@ -157,12 +168,23 @@ def look(source: sqlite3.Connection, has: Mapping[str, Iterable[str]], folder: s
     counts: dict[str, int] = {}
     found = ((number, place(uri, folder, served)) for _table, _column, number, uri in addresses(source, has, "experiments"))
     roots = Roots((number, each.path) for number, each in found if each.kind == "local")
-    for _table, _column, _row, uri in addresses(source, has):
+    tagged = _tagged(source, has)
+    for table, _column, row, uri in addresses(source, has):
         each = place(uri, folder, served)
         counts[each.kind] = counts.get(each.kind, 0) + 1
         if each.kind == "local":
-            roots.add(each.path)
+            root = roots.add(each.path)
+            if table in SURE or (table == "runs" and row in tagged):
+                roots.expected.add(root)
     return roots, counts
+
+
+def _tagged(source: sqlite3.Connection, has: Mapping[str, Iterable[str]]) -> set[int]:
+    """Return the rows of runs whose tags say that they have artifacts."""
+    if "tags" not in has:
+        return set()
+    query = f"SELECT r.rowid FROM runs r JOIN tags t USING (run_uuid) WHERE t.key IN ({', '.join('?' * len(TAGS))})"
+    return {row for (row,) in source.execute(query, TAGS)}
 
 
 def move(source: sqlite3.Connection, has: Mapping[str, Iterable[str]], folder: str, served: str, roots: Roots, destination: str) -> None:

@@ -4,13 +4,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import sqlite3
 from collections.abc import Iterator
 
 from ansible_collections.mlops.mlflow.plugins.module_utils import store_tables, store_values
 from ansible_collections.mlops.mlflow.plugins.module_utils.store_copy import quoted
-from ansible_collections.mlops.mlflow.plugins.module_utils.store_tables import EXPERIMENT, Table
+from ansible_collections.mlops.mlflow.plugins.module_utils.store_tables import EXPERIMENT, Finding, Table
 
 # Every store has it, under the same number and name.
 DEFAULT = 0
@@ -58,6 +59,40 @@ def too_big(source: sqlite3.Connection) -> dict[int, int]:
     first = max([0, *taken]) + 1
     free = (number for number in itertools.count(first if first + len(old) < ROOM else 1) if number not in taken)
     return dict(zip(old, free))
+
+
+def numbered(table: Table) -> Table:
+    """Return of a table what tells experiments, with room for any number."""
+    columns = tuple(dataclasses.replace(column, type="int8") for column in table.columns if column.name == EXPERIMENT)
+    return dataclasses.replace(table, columns=columns, references=tuple(each for each in table.references if each.parent == "experiments"))
+
+
+def unnumbered(table: Table) -> Table:
+    """Return the rest of it."""
+    columns = tuple(column for column in table.columns if column.name != EXPERIMENT)
+    return dataclasses.replace(table, columns=columns, references=tuple(each for each in table.references if each.parent != "experiments"))
+
+
+def strays(source: sqlite3.Connection, table: Table) -> Iterator[Finding]:
+    """Find texts of a table that are numbers of experiments which are not there."""
+    key = list(table.keys[0]) if table.keys else []
+    for name, kind, number in WORDED:
+        if name == table.name:
+            wanted = ", ".join(map(quoted, [*key, number]))
+            query = f"SELECT rowid, {wanted} FROM {name} WHERE {kind} = 'experiment' AND {number} NOT IN (SELECT CAST(experiment_id AS TEXT) FROM experiments)"
+            for row in source.execute(query):
+                what = f"there is no row of experiments with experiment_id = {row[-1]}"
+                yield Finding(name, number, store_tables.shown_key(key, row[1:]), what, "is left out", row[0], drops=True)
+    name, tag = LISTED
+    if name == table.name:
+        there = {str(number) for (number,) in source.execute("SELECT experiment_id FROM experiments")}
+        for row in source.execute(f"SELECT rowid, value, {', '.join(map(quoted, key))} FROM {name} WHERE key = ?", (tag,)):
+            parts = row[1].split(",") if isinstance(row[1], str) else []
+            gone = [part for part in parts if part.strip().isdecimal() and part.strip() not in there]
+            if gone:
+                better = ",".join(part for part in parts if part not in gone)
+                what = f"there is no row of experiments with experiment_id = {', '.join(gone)}"
+                yield Finding(name, "value", store_tables.shown_key(key, row[2:]), what, f"becomes {better!r}", row[0], better)
 
 
 def renumber(source: sqlite3.Connection, tables: dict[str, Table], numbers: dict[int, int]) -> None:

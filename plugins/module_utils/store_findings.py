@@ -7,9 +7,9 @@ from __future__ import annotations
 import csv
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
-from ansible_collections.mlops.mlflow.plugins.module_utils import store_tables
+from ansible_collections.mlops.mlflow.plugins.module_utils import store_experiments, store_tables
 from ansible_collections.mlops.mlflow.plugins.module_utils.store_tables import Finding, Table
 
 FIELDS = ("table", "column", "key", "what", "remedy")
@@ -77,11 +77,12 @@ class Findings:
             writer.writerows(self.file.execute("SELECT name, place, key, what, remedy FROM findings ORDER BY number"))
 
 
-def scan(source: sqlite3.Connection, order: list[Table], findings: Findings, repairs: bool) -> None:
-    """Find everything that PostgreSQL does not take, and repair what can be repaired.
+# A function that finds what is wrong with a table.
+Look = Callable[[sqlite3.Connection, Table], Iterator[Finding]]
 
-    Values come first, as a row with a better one may lead to another row; then rows that lead nowhere, parents first, as one that goes leaves its children
-    alone; then rows with the same key.
+
+def scan_experiments(source: sqlite3.Connection, order: list[Table], findings: Findings, repairs: bool) -> None:
+    """Find what leads to experiments that are not there, before others get their numbers; whatever these are, as they will be other ones.
 
     Args:
         source: the copy.
@@ -89,7 +90,29 @@ def scan(source: sqlite3.Connection, order: list[Table], findings: Findings, rep
         findings: where they go.
         repairs: whether the copy is repaired.
     """
-    for look in (store_tables.bad_values, store_tables.orphans, store_tables.duplicates):
+    parts = [store_experiments.numbered(table) for table in order]
+    _scan(source, parts, findings, repairs, (store_tables.bad_values, store_tables.orphans, store_experiments.strays))
+
+
+def scan(source: sqlite3.Connection, order: list[Table], findings: Findings, repairs: bool) -> None:
+    """Find everything else that PostgreSQL does not take, and repair what can be repaired.
+
+    Values come first, as a row with a better one may lead to another row; then rows that lead nowhere, parents first, as one that goes leaves its children
+    alone; then rows with the same key.
+
+    Args:
+        source: the copy, whose experiments have their new numbers.
+        order: its tables, parents first.
+        findings: where they go.
+        repairs: whether the copy is repaired.
+    """
+    parts = [store_experiments.unnumbered(table) for table in order]
+    _scan(source, parts, findings, repairs, (store_tables.bad_values, store_tables.orphans))
+    _scan(source, order, findings, repairs, (store_tables.duplicates, store_tables.bad_results))
+
+
+def _scan(source: sqlite3.Connection, order: list[Table], findings: Findings, repairs: bool, looks: tuple[Look, ...]) -> None:
+    for look in looks:
         for table in order:
             while True:
                 before = findings.last()

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import os
 import re
 import sqlite3
@@ -13,15 +15,22 @@ from collections.abc import Iterator
 from contextlib import closing
 
 from ansible_collections.mlops.mlflow.plugins.module_utils import schema, store_tables
+from ansible_collections.mlops.mlflow.plugins.module_utils.store_files import files_of, is_artifacts
 
 # What SQLite finds in rows and not in its file; the scan finds it too, and can say what to do.
 OF_ROWS = re.compile(r"NULL value in|NUMERIC value in|TEXT value in|CHECK constraint failed|non-unique entry in index|non-\w+ value in")
+# SQLite ends after so many faults, also where most are of rows.
+EVERYTHING = (1 << 31) - 1
 RUN = re.compile(r"[0-9a-f]{32}")
 EXPERIMENT = re.compile(r"\d+")
 
 
 class Refused(Exception):
     """Nothing has been written to the target; the message says why."""
+
+
+class Uncertain(Exception):
+    """All has been written to the target, or nothing; the message says why nobody knows."""
 
 
 def snapshot(source: str, target: str) -> None:
@@ -43,11 +52,27 @@ def snapshot(source: str, target: str) -> None:
     try:
         with store_tables.opened(source) as original, closing(sqlite3.connect(target)) as copy:
             original.backup(copy, pages=-1)
-            faults = [row[0] for row in copy.execute("PRAGMA integrity_check(1000)") if row[0] != "ok" and not OF_ROWS.search(row[0])]
+            said = (row[0] for row in copy.execute(f"PRAGMA integrity_check({EVERYTHING})"))
+            faults = list(itertools.islice((line for line in said if line != "ok" and not OF_ROWS.search(line)), 5))
     except sqlite3.Error as error:
         raise Refused(f"{source} cannot be read as SQLite: {error}") from None
     if faults:
-        raise Refused(f"{source} is damaged, SQLite says: {'; '.join(faults[:5])}. A copy of it from before, or sqlite3's .recover, may help")
+        raise Refused(f"{source} is damaged, SQLite says: {'; '.join(faults)}. A copy of it from before, or sqlite3's .recover, may help")
+
+
+def content(path: str) -> str:
+    """Return what tells a file from others: of the copies of a store that is as it was, it is the same."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def state(folder: str) -> str:
+    """Return what tells the files of a file store from others, by names, sizes and times; but for artifacts."""
+    found = hashlib.sha256()
+    for path in files_of(folder, is_artifacts):
+        status = os.stat(path)
+        found.update(f"{path}\0{status.st_size}\0{int(status.st_mtime)}\0".encode("utf-8", "surrogateescape"))
+    return found.hexdigest()
 
 
 def mlflow(*arguments: str) -> str:
@@ -97,27 +122,11 @@ def runs_in(folder: str) -> Iterator[str]:
                 yield from (name for name in sorted(os.listdir(path)) if RUN.fullmatch(name) and os.path.isdir(os.path.join(path, name)))
 
 
-def file_store(source: str) -> str:
-    """Return the folder that a file store is.
-
-    Args:
-        source: the folder mlruns, or the one that it is in.
-
-    Raises:
-        Refused: it is none.
-    """
-    inside = os.path.join(source, "mlruns")
-    folder = inside if os.path.isdir(inside) else source.rstrip("/") or "/"
-    if os.path.basename(folder) != "mlruns":
-        raise Refused(f"{source} is no folder mlruns, and there is none in it")
-    return folder
-
-
 def converted(source: str, target: str) -> list[str]:
     """Make a store in SQLite of one in files.
 
     Args:
-        source: the folder mlruns, or the one that it is in.
+        source: the folder mlruns.
         target: a file, which is replaced.
 
     Returns:
@@ -128,7 +137,9 @@ def converted(source: str, target: str) -> list[str]:
     """
     if os.path.exists(target):
         os.remove(target)
-    folder = file_store(source)
+    folder = source.rstrip("/")
+    if os.path.basename(folder) != "mlruns":
+        raise Refused(f"{source} is no folder mlruns")
     said = mlflow("migrate-filestore", "--no-progress", "--source", os.path.dirname(folder), "--target", f"sqlite:///{target}")
     with store_tables.opened(target) as made:
         there = {row[0] for row in made.execute("SELECT run_uuid FROM runs")}

@@ -26,9 +26,9 @@ EXPERIMENT = "experiment_id"
 
 COLUMNS = """
 SELECT c.relname, a.attname, t.typname, CASE WHEN t.typname IN ('varchar', 'bpchar') AND a.atttypmod > 4 THEN a.atttypmod - 4 END,
-  NOT a.attnotnull, coalesce(pg_get_serial_sequence(format('public.%I', c.relname), a.attname), '')
+  NOT a.attnotnull, coalesce(pg_get_serial_sequence(format('public.%I', c.relname), a.attname), ''), a.attgenerated <> ''
 FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid JOIN pg_type t ON t.oid = a.atttypid
-WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY c.relname, a.attnum
 """
 # Unique where a value is there; those with conditions or expressions are left to PostgreSQL.
@@ -84,6 +84,7 @@ class Table:
         references: its foreign keys.
         choices: the words that a column may have.
         sequences: what counts for a column.
+        computed: columns that both sides compute from others.
     """
 
     name: str
@@ -92,6 +93,7 @@ class Table:
     references: tuple[Reference, ...] = ()
     choices: dict[str, frozenset[str]] = dataclasses.field(default_factory=dict)
     sequences: dict[str, str] = dataclasses.field(default_factory=dict)
+    computed: tuple[Column, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,22 +156,24 @@ def tables(
     for table, each in _grouped(columns).items():
         if table in OWN:
             continue
-        for name, kind, *_rest in each:
-            if kind not in store_values.KINDS:
+        for name, kind, *_rest, computed in each:
+            if kind not in store_values.KINDS and not computed:
                 raise ValueError(f"the column {table}.{name} has the type {kind}, which this release of the collection cannot copy")
-        made = tuple(
-            Column(name, kind, limit, nullable, names=(table, name) in names, linked=(table, name) in linked) for name, kind, limit, nullable, _sequence in each
-        )
+        made = [
+            (Column(name, kind, limit, nullable, names=(table, name) in names, linked=(table, name) in linked), computed)
+            for name, kind, limit, nullable, _sequence, computed in each
+        ]
         own = [Reference(tuple(listed), parent, tuple(parents), bool(frees)) for listed, parent, parents, frees in leads.get(table, ())]
-        if table != "experiments" and EXPERIMENT in {column.name for column in made} and not any(each.columns == (EXPERIMENT,) for each in own):
+        if table != "experiments" and EXPERIMENT in {column.name for column, _computed in made} and not any(each.columns == (EXPERIMENT,) for each in own):
             own.append(Reference((EXPERIMENT,), "experiments", (EXPERIMENT,)))
         found[table] = Table(
             table,
-            made,
+            tuple(column for column, computed in made if not computed),
             tuple(tuple(listed) for (listed,) in unique.get(table, ())),
             tuple(own),
             dict(filter(None, (choices(definition) for (definition,) in words.get(table, ())))),
-            {name: sequence for name, _kind, _limit, _nullable, sequence in each if sequence},
+            {name: sequence for name, _kind, _limit, _nullable, sequence, _computed in each if sequence},
+            tuple(column for column, computed in made if computed and column.type in store_values.KINDS),
         )
     return found
 
@@ -260,10 +264,12 @@ def misplaced(found: dict[str, Table], has: dict[str, list[str]], source: sqlite
 
 def bad_values(source: sqlite3.Connection, table: Table) -> Iterator[Finding]:
     """Find values of a table that PostgreSQL does not take."""
+    if not table.columns:
+        return
+    key = list(table.keys[0]) if table.keys else []
     names = [column.name for column in table.columns]
-    key = [names.index(name) + 1 for name in (table.keys[0] if table.keys else ())]
-    for rows in batches(source, table, ["rowid", *names]):
-        for column, values in zip(table.columns, list(zip(*rows))[1:]):
+    for rows in batches(source, table, ["rowid", *key, *names]):
+        for column, values in zip(table.columns, list(zip(*rows))[1 + len(key) :]):
             allowed = table.choices.get(column.name)
             for row, value in zip(rows, values):
                 fault = store_values.problem(column, value)
@@ -271,7 +277,7 @@ def bad_values(source: sqlite3.Connection, table: Table) -> Iterator[Finding]:
                     fault = f"is {value!r}, none of {', '.join(sorted(allowed))}"
                 if fault is None:
                     continue
-                shown = shown_key([names[place - 1] for place in key], [row[place] for place in key])
+                shown = shown_key(key, row[1 : 1 + len(key)])
                 try:
                     better = store_values.repaired(column, value)
                     if allowed is not None and better not in allowed:
@@ -280,6 +286,19 @@ def bad_values(source: sqlite3.Connection, table: Table) -> Iterator[Finding]:
                     yield Finding(table.name, column.name, shown, fault, "", row[0])
                 else:
                     yield Finding(table.name, column.name, shown, fault, f"becomes {store_values.shown(better)}", row[0], better)
+
+
+def bad_results(source: sqlite3.Connection, table: Table) -> Iterator[Finding]:
+    """Find rows from which both sides compute a value that PostgreSQL has no room for."""
+    key = list(table.keys[0]) if table.keys else []
+    has = {row[1] for row in source.execute(f"PRAGMA table_xinfo({quoted(table.name)})")}
+    for column in table.computed:
+        if column.name in has:
+            wanted = ", ".join(map(quoted, [*key, column.name]))
+            for row in source.execute(f"SELECT rowid, {wanted} FROM {quoted(table.name)}"):
+                fault = store_values.problem(column, row[-1])
+                if fault is not None:
+                    yield Finding(table.name, column.name, shown_key(key, row[1:-1]), f"{fault}; it is computed from others", "", row[0])
 
 
 def orphans(source: sqlite3.Connection, table: Table) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ansible_collections.mlops.mlflow.plugins.module_utils import database, store_addresses, store_copy, store_experiments, store_tables
 from ansible_collections.mlops.mlflow.plugins.module_utils.store_copy import quoted
-from ansible_collections.mlops.mlflow.plugins.module_utils.store_source import Refused
+from ansible_collections.mlops.mlflow.plugins.module_utils.store_source import Refused, Uncertain
 from ansible_collections.mlops.mlflow.plugins.module_utils.store_tables import Table
 
 # What is in a store that nobody has used yet: what the server makes by itself, and what MLflow leaves of a run that is removed for good.
@@ -57,21 +57,38 @@ def occupied(connection: Any, order: Iterable[Table]) -> list[str]:
     return found
 
 
+def in_both(connection: Any, table: Table, key: tuple[str, ...], rows: list[tuple]) -> list[tuple]:
+    """Return those values of a key that the target has too."""
+    kinds = {column.name: column.type for column in table.columns}
+    listed, arrays = ", ".join(map(quoted, key)), ", ".join(f"%s::{kinds[name]}[]" for name in key)
+    query = f"SELECT {listed} FROM public.{quoted(table.name)} JOIN unnest({arrays}) AS their ({listed}) USING ({listed})"
+    return database.rows(connection, query, [list(values) for values in zip(*rows)])
+
+
 def same(connection: Any, source: sqlite3.Connection, order: Iterable[Table]) -> list[str]:
     """Return the rows of the source whose keys the target has too, up to a hundred."""
     found: list[str] = []
     for table in order:
-        kinds = {column.name: column.type for column in table.columns}
         for key in store_experiments.compared(table):
-            listed = ", ".join(map(quoted, key))
-            arrays = ", ".join(f"%s::{kinds[name]}[]" for name in key)
-            query = f"SELECT {listed} FROM public.{quoted(table.name)} JOIN unnest({arrays}) AS their ({listed}) USING ({listed})"
             for rows in store_experiments.key_values(source, table, key):
-                taken = database.rows(connection, query, [list(values) for values in zip(*rows)])
-                found += [f"{table.name} with {store_tables.shown_key(key, row)}" for row in taken]
+                found += [f"{table.name} with {store_tables.shown_key(key, row)}" for row in in_both(connection, table, key, rows)]
                 if len(found) >= SHOWN:
                     return found[:SHOWN]
     return found
+
+
+def has(connection: Any, source: sqlite3.Connection, order: Iterable[Table]) -> bool:
+    """Tell whether the target has what the source has, by some keys of each table; what every server has does not count."""
+    looked = False
+    for table in order:
+        condition = f" WHERE {FRESH[table.name]}" if table.name in FRESH else ""
+        for key in table.keys[:1]:
+            rows = source.execute(f"SELECT {', '.join(map(quoted, key))} FROM {quoted(table.name)}{condition} LIMIT {SHOWN}").fetchall()
+            if rows:
+                looked = True
+                if len(in_both(connection, table, key, rows)) < len(rows):
+                    return False
+    return looked
 
 
 def numbers(connection: Any, sequence: str, count: int, reserve: bool) -> list[int]:
@@ -147,6 +164,7 @@ def bring(connection: Any, path: str, order: list[Table], alone: bool, told: Tol
 
     Raises:
         Refused: the target is not empty, or did not get what the source has; it is as it was.
+        Uncertain: the connection was lost at the end.
     """
     seconds = {}
     with connection.cursor() as cursor:
@@ -188,8 +206,9 @@ def bring(connection: Any, path: str, order: list[Table], alone: bool, told: Tol
         try:
             cursor.execute("COMMIT")
         except database.psycopg2.OperationalError as error:
-            raise Refused(
-                f"the connection was lost at the very end ({str(error).strip()}), so the store has come whole, or nothing of it: look at the target"
+            raise Uncertain(
+                f"The connection to the database was lost at the very end ({str(error).strip()}), so the store has come whole, or nothing of it: run this "
+                "again, which finds out"
             ) from None
     return answer
 

@@ -25,7 +25,7 @@ options:
     type: path
     default: /run/mlops-site.lease
   seconds:
-    description: After which a holder on another machine is no longer believed to be there. Longer than any single step.
+    description: After which others no longer believe that the holder is there, where he is on another machine. Longer than any single step.
     type: int
     default: 3600
   wait:
@@ -95,14 +95,15 @@ def main() -> None:
     with open(module.params["path"], "a+", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
-        holder, age = file.read(), int(time.time() - os.fstat(file.fileno()).st_mtime)
+        holder, _end, seconds = file.read().partition("\n")
+        age = int(time.time() - os.fstat(file.fileno()).st_mtime)
         if module.params["state"] == "released":
             wanted = "" if holder == mine else holder
         else:
-            wanted = mine if holder in ("", mine, module.params["gone"]) or age > module.params["seconds"] else holder
+            wanted = mine if holder in ("", mine, module.params["gone"]) or age > int(seconds or module.params["seconds"]) else holder
         if wanted in ("", mine):
             file.truncate(0)
-            file.write(wanted)
+            file.write(wanted and f"{wanted}\n{module.params['seconds']}")
             file.flush()
             # Also when nothing else is new.
             os.utime(file.fileno())

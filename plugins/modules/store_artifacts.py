@@ -85,7 +85,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 missing:
-  description: Folders of artifacts that cannot be reached.
+  description: Folders of artifacts that cannot be reached, with O(only_look).
+  returned: always
+  type: list
+  elements: str
+unmade:
+  description: Folders that are not there as nobody has made them yet, with O(only_look).
   returned: always
   type: list
   elements: str
@@ -104,21 +109,28 @@ mib:
 """
 
 import hashlib
+import itertools
 import json
 import os
+import sqlite3
 from base64 import b64encode
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.mlops.mlflow.plugins.module_utils import s3
 from ansible_collections.mlops.mlflow.plugins.module_utils.s3_client import BOTO3_ERROR, failure_of, make_client
-from ansible_collections.mlops.mlflow.plugins.module_utils.store_files import files_of, unreachable
+from ansible_collections.mlops.mlflow.plugins.module_utils.store_files import absent, files_of
 
 MIB = 1024 * 1024
 # Larger files go in parts of this size, or of such a size that they are not too many.
 PART = 16 * MIB
 PARTS = 9000
+# Files of which is known at a time what is there.
+CHUNK = 2000
+# An import of hours does not end with one answer that did not come.
+ATTEMPTS = 8
 
 
 def part_size(size: int) -> int:
@@ -153,13 +165,17 @@ class Bucket:
         """
         self.client, self.bucket, self.prefix = client, bucket, prefix
 
-    def objects(self, target: str) -> dict[str, tuple[int, str]]:
-        """Return size and tag of what is below a target, by key."""
-        found = {}
-        for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=s3.below(self.prefix, target)):
+    def objects(self, target: str, alone: bool) -> Iterator[tuple[str, int, str]]:
+        """Yield key, size and tag of what is there of a target.
+
+        Args:
+            target: below the prefix.
+            alone: whether it is one object, and not what is below it.
+        """
+        at = s3.below(self.prefix, target)
+        for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=at if alone else f"{at}/"):
             for each in page.get("Contents", ()):
-                found[each["Key"]] = (int(each["Size"]), each["ETag"].strip('"'))
-        return found
+                yield each["Key"], int(each["Size"]), each["ETag"].strip('"')
 
     def upload(self, path: str, key: str, there: tuple[int, str] | None) -> tuple[bool, tuple[int, str]]:
         """Have a file under a key.
@@ -199,11 +215,49 @@ class Bucket:
             raise
 
 
-def bring(store: Bucket, roots: dict[str, str], base: str, threads: int) -> dict[str, int]:
+class Ledger:
+    """What is in the store and what is to be, in a file, as there may be more of it than memory has room for."""
+
+    def __init__(self, path: str) -> None:
+        """Begin.
+
+        Args:
+            path: of the file; replaced.
+        """
+        if os.path.exists(path):
+            os.remove(path)
+        self.file = sqlite3.connect(path, isolation_level=None)
+        self.file.executescript("PRAGMA journal_mode = off; PRAGMA synchronous = off;")
+        for table in ("there", "sent"):
+            self.file.execute(f"CREATE TABLE {table} (key TEXT PRIMARY KEY, size INTEGER, tag TEXT) WITHOUT ROWID")
+
+    def begin(self, objects: Iterable[tuple[str, int, str]]) -> None:
+        """Forget the last root, and learn what is there of the next."""
+        self.file.execute("DELETE FROM there")
+        self.file.execute("DELETE FROM sent")
+        self.file.executemany("INSERT OR REPLACE INTO there VALUES (?, ?, ?)", objects)
+
+    def there(self, keys: list[str]) -> dict[str, tuple[int, str]]:
+        """Return size and tag of those keys that are there."""
+        found = (self.file.execute("SELECT key, size, tag FROM there WHERE key = ?", (key,)).fetchone() for key in keys)
+        return {row[0]: (row[1], row[2]) for row in found if row}
+
+    def sent(self, objects: Iterable[tuple[str, int, str]]) -> None:
+        """Note what has to be there in the end."""
+        self.file.executemany("INSERT OR REPLACE INTO sent VALUES (?, ?, ?)", objects)
+
+    def wrong(self, objects: Iterable[tuple[str, int, str]]) -> tuple[int, str]:
+        """Return how many of what was sent are not among the objects, and one of them."""
+        self.file.executemany("DELETE FROM sent WHERE key = ? AND size = ? AND tag = ?", objects)
+        return self.file.execute("SELECT count(*), coalesce(min(key), '') FROM sent").fetchone()
+
+
+def bring(store: Bucket, ledger: Ledger, roots: dict[str, str], base: str, threads: int) -> dict[str, int]:
     """Upload the files of all roots, and look for each of them afterwards.
 
     Args:
         store: the artifact store.
+        ledger: for what is known of it.
         roots: where each goes.
         base: see the module's files_folder.
         threads: files at a time.
@@ -214,23 +268,26 @@ def bring(store: Bucket, roots: dict[str, str], base: str, threads: int) -> dict
     Raises:
         ValueError: an object is not as it was uploaded.
     """
-    found = {"files": 0, "uploaded": 0, "mib": 0}
-    size = 0
+    found, size = {"files": 0, "uploaded": 0}, 0
+    others = {base + root for root in roots}
     with ThreadPoolExecutor(threads) as pool:
         for root, target in roots.items():
-            names = [path[len(base) :] for path in files_of(base + root, {base + other for other in roots})]
-            if not names:
-                continue
-            keys = [s3.below(store.prefix, f"{target}{name[len(root) :]}") for name in names]
-            there = store.objects(target)
-            sent = list(pool.map(lambda pair, known=there: store.upload(base + pair[0], pair[1], known.get(pair[1])), zip(names, keys)))
-            after = store.objects(target)
-            wrong = [key for key, (_new, state) in zip(keys, sent) if after.get(key) != state]
-            if wrong:
-                raise ValueError(f"{len(wrong)} objects are not in the store as they were sent, {wrong[0]} among them: run this again")
-            found["files"] += len(names)
-            found["uploaded"] += sum(new for new, _state in sent)
-            size += sum(state[0] for _new, state in sent)
+            alone, names = os.path.isfile(base + root), files_of(base + root, others.__contains__)
+            begun = False
+            while chunk := list(itertools.islice(names, CHUNK)):
+                if not begun:
+                    ledger.begin(store.objects(target, alone))
+                    begun = True
+                keys = [s3.below(store.prefix, target + name[len(base + root) :]) for name in chunk]
+                there = ledger.there(keys)
+                sent = list(pool.map(store.upload, chunk, keys, [there.get(key) for key in keys]))
+                ledger.sent((key, *state) for key, (_new, state) in zip(keys, sent))
+                found["files"] += len(chunk)
+                found["uploaded"] += sum(new for new, _state in sent)
+                size += sum(state[0] for _new, state in sent)
+            count, first = ledger.wrong(store.objects(target, alone)) if begun else (0, "")
+            if count:
+                raise ValueError(f"{count} objects are not in the store as they were sent, {first} among them: run this again")
     return {**found, "mib": -(-size // MIB)}
 
 
@@ -256,20 +313,25 @@ def main() -> None:
     if BOTO3_ERROR:
         module.fail_json(msg=missing_required_lib("boto3"), exception=BOTO3_ERROR)
     with open(os.path.join(given["folder"], "scan.json"), encoding="utf-8") as file:
-        roots = json.load(file)["roots"]
-    lost = unreachable(list(roots), given["files_folder"])
+        scan = json.load(file)
     if given["only_look"] or module.check_mode:
-        module.exit_json(changed=False, missing=lost, files=0, uploaded=0, mib=0)
+        try:
+            missing, unmade = absent(scan["roots"], scan["expected"], given["files_folder"])
+        except OSError as error:
+            module.fail_json(msg=f"Cannot read what is to be imported: {error}.")
+        module.exit_json(changed=False, missing=missing, unmade=unmade, files=0, uploaded=0, mib=0)
     bucket, prefix = s3.parse_destination(given["destination"])
     names = ("endpoint_url", "region", "access_key_id", "ca_file", "addressing_style")
     settings = s3.Settings(bucket, prefix, **{name: given[name] for name in names})
     try:
-        answer = bring(Bucket(make_client(settings, given["secret_access_key"]), bucket, prefix), roots, given["files_folder"], given["threads"])
-    except (OSError, ValueError) as error:
+        store = Bucket(make_client(settings, given["secret_access_key"], ATTEMPTS), bucket, prefix)
+        ledger = Ledger(os.path.join(given["folder"], "uploads.db"))
+        answer = bring(store, ledger, scan["roots"], given["files_folder"], given["threads"])
+    except (OSError, ValueError, sqlite3.Error) as error:
         module.fail_json(msg=f"Not all artifacts are in the store: {error}. The database is as it was.")
     except Exception as error:  # pylint: disable=broad-except
         module.fail_json(msg=f"Not all artifacts are in the store; the database is as it was. {s3.explain(failure_of(error), settings)}")
-    module.exit_json(changed=answer["uploaded"] > 0, missing=lost, **answer)
+    module.exit_json(changed=answer["uploaded"] > 0, missing=[], unmade=[], **answer)
 
 
 if __name__ == "__main__":

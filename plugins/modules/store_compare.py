@@ -23,10 +23,10 @@ options:
     description: Folder below which the files have the paths that they have on the source's machine. Empty where that is this host.
     type: str
     default: ""
-  artifacts:
-    description: Whether artifacts have come too.
-    type: bool
-    default: true
+  address:
+    description: Address of the artifact store as it stands in the copy; empty where no artifacts have come.
+    type: str
+    default: ""
   count:
     description: How many of each kind are read.
     type: int
@@ -83,6 +83,7 @@ checked:
 """
 
 import hashlib
+import itertools
 import json
 import os
 import posixpath
@@ -90,14 +91,15 @@ import sqlite3
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mlops.mlflow.plugins.module_utils.client import client_environment
+from ansible_collections.mlops.mlflow.plugins.module_utils.store_files import files_of
 
 HISTORIES = 3
 FILES = 3
+UNREADABLE = "unreadable in the source too"
 # What only Databricks has, and what the server does not tell.
 FOREIGN = ("deployment_job", "run_link", "valid")
 PROMPT = "EXISTS (SELECT 1 FROM registered_model_tags t WHERE t.name = m.name AND t.key = 'mlflow.prompt.is_prompt' AND lower(t.value) = 'true')"
@@ -149,40 +151,37 @@ class Comparison:
         self.numbers = self.some("SELECT experiment_id FROM experiments")
         self.theirs, self.ours = clients()
         self.checked: dict[str, int] = {}
+        # The first of each kind, and why.
+        self.unreadable: dict[str, str] = {}
         self.differences: list[str] = []
 
     def some(self, query: str) -> list[Any]:
         """Return some rows of the copy, other ones each time."""
         return self.source.execute(f"{query} ORDER BY random() LIMIT ?", (self.count,)).fetchall()
 
-    def same(self, kind: str, name: str, read: Callable[[Any], Any]) -> Any:
-        """Compare one thing; return it as the server has it, and nothing where it has not."""
-        try:
-            wanted = read(self.theirs)
-        except Exception:  # pylint: disable=broad-except
-            # A store from before there was a client, or a row that no client reads.
-            self.checked["unreadable in the source too"] = self.checked.get("unreadable in the source too", 0) + 1
-            return None
+    def same(self, kind: str, name: str, read: Callable[[Any], Any]) -> None:
+        """Compare one thing."""
+        (wanted, lost), (found, failed) = ask(read, self.theirs), ask(read, self.ours)
+        if lost and failed:
+            # A row that no client reads.
+            self.checked[UNREADABLE] = self.checked.get(UNREADABLE, 0) + 1
+            self.unreadable.setdefault(kind, f"{kind} {name}: {failed}")
+            return
         self.checked[kind] = self.checked.get(kind, 0) + 1
-        try:
-            found = read(self.ours)
-        except Exception as error:  # pylint: disable=broad-except
-            self.differences.append(f"{kind} {name}: the server does not give it: {error}")
-            return None
+        if lost or failed:
+            self.differences.append(f"{kind} {name}: {'the copy' if lost else 'the server'} does not give it: {lost or failed}")
+            return
         what = difference(comparable(wanted), comparable(found))
         if what:
             self.differences.append(f"{kind} {name}: {what}")
-        return found
 
-    def runs(self) -> list[Any]:
-        """Compare runs and histories of their metrics; return the runs."""
-        found = []
+    def runs(self) -> None:
+        """Compare runs and histories of their metrics."""
         for (run,) in self.some("SELECT run_uuid FROM runs"):
-            found += filter(None, [self.same("run", run, lambda client, name=run: client.get_run(name).to_dictionary())])
+            self.same("run", run, lambda client, name=run: client.get_run(name).to_dictionary())
             keys = self.source.execute("SELECT DISTINCT key FROM metrics WHERE run_uuid = ? LIMIT ?", (run, HISTORIES)).fetchall()
             for (key,) in keys:
                 self.same("metric history", f"{key} of {run}", lambda client, name=run, metric=key: client.get_metric_history(name, metric))
-        return found
 
     def experiments(self) -> None:
         """Compare experiments."""
@@ -203,32 +202,59 @@ class Comparison:
         for (trace,) in self.some("SELECT request_id FROM trace_info"):
             self.same("trace", trace, lambda client, name=trace: client._tracking_client.store.get_trace_info(name))
 
-    def artifacts(self, runs: list[Any], roots: dict[str, str], base: str) -> None:
-        """Download some artifacts of runs, and compare them with the files.
+    def artifacts(self, places: dict[str, str], address: str, base: str) -> None:
+        """Download some artifacts of runs that have some, and compare them with the files.
 
         Args:
-            runs: as the server has them.
-            roots: folders with artifacts, with where they went.
+            places: folders with artifacts, by where they went.
+            address: of the artifact store, as it stands in the copy.
             base: see the module's files_folder.
         """
-        places = {target: root for root, target in roots.items()}
-        for run in runs:
-            below, place = run["info"]["artifact_uri"].partition(":/")[2].strip("/"), ""
-            while below and below not in places:
-                below, _slash, name = below.rpartition("/")
-                place = posixpath.join(name, place) if place else name
-            folder = Path(base + posixpath.join(places[below], place)) if below else None
-            files = sorted(path for path in folder.rglob("*") if path.is_file())[:FILES] if folder and folder.is_dir() else []
+        compared = 0
+        # Not by a sample of all: few may have any.
+        runs = self.source.execute("SELECT run_uuid, artifact_uri FROM runs WHERE lifecycle_stage = 'active' ORDER BY random()")
+        for run, uri in runs:
+            folder = place_of(uri, places, address)
+            files = sorted(itertools.islice(files_of(base + folder), FILES)) if folder else []
             for path in files:
-                name = str(path.relative_to(folder))
-                self.checked["artifact"] = self.checked.get("artifact", 0) + 1
+                name = os.path.relpath(path, base + folder)
                 with tempfile.TemporaryDirectory() as scratch:
-                    got = Path(self.ours.download_artifacts(run["info"]["run_id"], name, scratch))
-                    if digest(got) != digest(path):
-                        self.differences.append(f"artifact {name} of the run {run['info']['run_id']} is not the file {path}")
+                    got, failed = ask(lambda client, at=scratch, wanted=(run, name): client.download_artifacts(*wanted, at), self.ours)
+                    if failed or digest(got) != digest(path):
+                        self.differences.append(f"artifact {name} of the run {run} is not the file {path[len(base) :]}{failed and f': {failed}'}")
+            compared += bool(files)
+            self.checked["artifact"] = self.checked.get("artifact", 0) + len(files)
+            if compared == self.count:
+                break
 
 
-def digest(path: Path) -> str:
+def ask(read: Callable[[Any], Any], client: Any) -> tuple[Any, str]:
+    """Return what a client gives, and why it gives nothing."""
+    try:
+        return read(client), ""
+    except Exception as error:  # pylint: disable=broad-except
+        return None, str(error) or type(error).__name__
+
+
+def place_of(uri: Any, places: dict[str, str], address: str) -> str:
+    """Return the folder that an address of the new artifact store was before; nothing where it is none.
+
+    Args:
+        uri: the address.
+        places: folders with artifacts, by where they went.
+        address: of the artifact store.
+    """
+    start = address.rstrip("/") + "/"
+    if not isinstance(uri, str) or not uri.startswith(start):
+        return ""
+    target, rest = uri[len(start) :].strip("/"), ""
+    while target and target not in places:
+        target, _slash, name = target.rpartition("/")
+        rest = posixpath.join(name, rest) if rest else name
+    return posixpath.join(places[target], rest).rstrip("/") if target else ""
+
+
+def digest(path: str) -> str:
     """Return the SHA-256 of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -240,7 +266,7 @@ def main() -> None:
         argument_spec={
             "folder": {"type": "path", "required": True},
             "files_folder": {"type": "str", "default": ""},
-            "artifacts": {"type": "bool", "default": True},
+            "address": {"type": "str", "default": ""},
             "count": {"type": "int", "default": 20},
             "tracking_uri": {"type": "str", "required": True},
             "username": {"type": "str", "default": ""},
@@ -264,13 +290,17 @@ def main() -> None:
     with closing(sqlite3.connect(path)) as source:
         comparison = Comparison(source, module.params["count"], lambda: tuple(MlflowClient(uri, uri) for uri in uris))
         comparison.experiments()
-        runs = comparison.runs()
+        comparison.runs()
         comparison.models()
         comparison.traces()
-        if module.params["artifacts"]:
-            comparison.artifacts(runs, roots, module.params["files_folder"])
+        if module.params["address"]:
+            comparison.artifacts({target: root for root, target in roots.items()}, module.params["address"], module.params["files_folder"])
+    for kind, why in comparison.unreadable.items():
+        if kind == "experiment" and kind not in comparison.checked:
+            module.fail_json(msg=f"The tables have come, and neither the server nor the copy can be asked for them: {why}", checked=comparison.checked)
+        module.warn(f"Neither the server nor the copy gives the {why}")
     if comparison.differences:
-        module.fail_json(msg="; ".join(comparison.differences[:20]), checked=comparison.checked)
+        module.fail_json(msg=f"The tables have come, and MLflow's client finds differences: {'; '.join(comparison.differences[:20])}", checked=comparison.checked)
     module.exit_json(changed=False, checked=comparison.checked)
 
 

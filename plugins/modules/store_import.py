@@ -134,6 +134,15 @@ roots:
   description: Folders with artifacts, each with where it goes below the artifact store.
   returned: for O(action=scan)
   type: dict
+expected:
+  description: Those of them of which the store says that they have artifacts.
+  returned: for O(action=scan)
+  type: list
+  elements: str
+fingerprint:
+  description: What tells this import from others.
+  returned: for O(action=scan)
+  type: str
 addresses:
   description: How many addresses of artifacts there are of each kind.
   returned: for O(action=scan)
@@ -171,10 +180,12 @@ from ansible_collections.mlops.mlflow.plugins.module_utils import (
 )
 from ansible_collections.mlops.mlflow.plugins.module_utils.store_copy import quoted
 from ansible_collections.mlops.mlflow.plugins.module_utils.store_findings import Findings
-from ansible_collections.mlops.mlflow.plugins.module_utils.store_source import Refused
+from ansible_collections.mlops.mlflow.plugins.module_utils.store_source import Refused, Uncertain
 from ansible_collections.mlops.mlflow.plugins.module_utils.store_tables import Finding, Table
 
 SHOWN = 100
+# Options that decide what comes, and where.
+DECIDING = ("mode", "on_bad_value", "default_as", "working_folder", "served_folder", "destination")
 # For whoever looks after it.
 WHO = {"process": os.getpid()}
 # Rows whose secrets only the old server's passphrases open.
@@ -255,20 +266,20 @@ class Scan:
         Raises:
             Refused: it cannot be brought, whatever is repaired.
         """
-        revisions = self.make()
+        fingerprint, revisions = self.make()
         with store_tables.opened(self.path, write=True) as source:
             has = store_tables.source_columns(source)
             numbers = self.number(source)
             roots, counts = store_addresses.look(source, has, self.options["working_folder"], self.options["served_folder"])
             if self.options["destination"]:
                 store_addresses.move(source, has, self.options["working_folder"], self.options["served_folder"], roots, self.options["destination"])
+            if self.shares_default:
+                # Not before: it says where its artifacts are.
+                source.execute("DELETE FROM experiments WHERE experiment_id = ?", (store_experiments.DEFAULT,))
             if not self.merges and store_experiments.have_default(source, round(time.time() * 1000)):
                 self.notes.append("The store has no experiment of the number 0, by which a server is asked whether it works: an empty one is added.")
             self.progress.begin("looking for what PostgreSQL does not take")
             store_findings.scan(source, self.order, self.findings, self.repairs)
-            if self.shares_default:
-                # Not before: what is in it leads to it.
-                source.execute("DELETE FROM experiments WHERE experiment_id = ?", (store_experiments.DEFAULT,))
             rows = {table.name: source.execute(f"SELECT count(*) FROM {quoted(table.name)}").fetchone()[0] for table in self.order if table.name in has}
             self.compare(source)
             self.note(source, rows, counts)
@@ -283,11 +294,13 @@ class Scan:
             "revisions": revisions,
             "renumbered": {str(old): new for old, new in list(numbers.items())[:SHOWN] if old != new},
             "roots": roots.targets,
+            "expected": sorted(roots.expected),
             "addresses": counts,
+            "fingerprint": fingerprint,
         }
 
-    def make(self) -> dict[str, str]:
-        """Make the copy and bring it to the target's schema; return the revisions.
+    def make(self) -> tuple[str, dict[str, str]]:
+        """Make the copy and bring it to the target's schema; return what tells it from others, and the revisions.
 
         Raises:
             Refused: that cannot be done.
@@ -295,10 +308,12 @@ class Scan:
         original = self.options["source"]
         self.progress.begin("copying the source")
         if os.path.isdir(original):
+            fingerprint = asked(self.options, store_source.state(original))
             lost = store_source.converted(original, self.path)
             self.findings.add(Finding("files", "", "", what, "is left out", 0) for what in lost)
         else:
             store_source.snapshot(original, self.path)
+            fingerprint = asked(self.options, store_source.content(self.path))
         with store_tables.opened(self.path) as source:
             before = store_source.revision(source, original)
         wanted = "".join(database.revisions(self.connection, "tracking"))
@@ -316,10 +331,12 @@ class Scan:
             raise Refused(f"{original} and the target do not have the same tables, or columns: {', '.join(misplaced)}")
         # Tables that only the target has are none of MLflow's.
         self.order = [table for table in store_tables.in_order(self.tables) if table.name in has]
-        return {"before": before, "after": after}
+        return fingerprint, {"before": before, "after": after}
 
     def number(self, source: sqlite3.Connection) -> dict[int, int]:
         """Give experiments the numbers that they will have; return the new ones by the old ones."""
+        self.progress.begin("looking for what leads to experiments that are gone")
+        store_findings.scan_experiments(source, self.order, self.findings, self.repairs)
         big = store_experiments.too_big(source)
         if not os.path.isdir(self.options["source"]) and not self.merges:
             # In a file store all of them are, and nobody chose them.
@@ -409,16 +426,60 @@ def sentence(finding: dict[str, str]) -> str:
     return f"{where}{finding['what']}"
 
 
-def brought(folder: str, connection: Any) -> dict[str, Any] | None:
-    """Return what an import was about to answer that was interrupted at its end; None where the target has nothing of it."""
-    path = os.path.join(folder, "brought.json")
-    if not os.path.exists(path):
-        return None
-    with store_tables.opened(os.path.join(folder, "store.db")) as source:
-        some = [row[0] for row in source.execute("SELECT run_uuid FROM runs LIMIT 100")]
-    there = database.rows(connection, "SELECT count(*) FROM public.runs WHERE run_uuid = ANY(%s)", (some,))[0][0]
+def asked(options: dict[str, Any], source: str) -> str:
+    """Return what tells an import from others: its source, and what decides what of it comes, and where."""
+    return f"{source} {json.dumps([options[name] for name in DECIDING])}"
+
+
+class Brought:
+    """What an import that was interrupted at its very end has left."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        """Begin.
+
+        Args:
+            options: of the module.
+        """
+        self.options, self.folder = options, options["folder"]
+        self.path, self.scanned = os.path.join(self.folder, "brought.json"), os.path.join(self.folder, "scan.json")
+
+    def note(self, answer: dict[str, Any]) -> None:
+        """Write down what will be answered; whether the transaction has ended, its rows tell."""
+        with open(self.path, "w", encoding="utf-8") as file:
+            json.dump(answer, file)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def answer(self, connection: Any) -> dict[str, Any] | None:
+        """Return what was noted, if the target has it."""
+        if not os.path.exists(self.path):
+            return None
+        with store_tables.opened(os.path.join(self.folder, "store.db")) as source:
+            names = store_tables.source_columns(source)
+            order = [table for table in store_tables.in_order(store_target.catalog(connection)) if table.name in names]
+            there = store_target.has(connection, source, order)
+        return read(self.path) if there else None
+
+    def scan(self) -> dict[str, Any]:
+        """Return what the scan of it has found."""
+        return read(self.scanned)
+
+    def is_asked_for(self) -> bool:
+        """Tell whether it is what is asked for now, of a source that is as it was."""
+        again, source = os.path.join(self.folder, "again.db"), self.options["source"]
+        if os.path.isdir(source):
+            state = store_source.state(source)
+        else:
+            store_source.snapshot(source, again)
+            state = store_source.content(again)
+            os.remove(again)
+        return self.scan()["fingerprint"] == asked(self.options, state)
+
+
+def read(path: str) -> dict[str, Any]:
+    """Read what was written down."""
     with open(path, encoding="utf-8") as file:
-        return json.load(file) if some and there == len(some) else None
+        return json.load(file)
 
 
 def bring(module: AnsibleModule, connection: Any, progress: Progress) -> dict[str, Any]:
@@ -427,9 +488,8 @@ def bring(module: AnsibleModule, connection: Any, progress: Progress) -> dict[st
     Raises:
         Refused: the target is as it was.
     """
-    path, scanned = (os.path.join(module.params["folder"], name) for name in ("store.db", "scan.json"))
-    with open(scanned, encoding="utf-8") as file:
-        before = json.load(file)
+    left = Brought(module.params)
+    path, before = os.path.join(module.params["folder"], "store.db"), left.scan()
     if before["refusals"]:
         raise Refused("; ".join(before["refusals"]))
     found = store_target.catalog(connection)
@@ -442,14 +502,33 @@ def bring(module: AnsibleModule, connection: Any, progress: Progress) -> dict[st
     progress.begin("copying", sum(before["rows"].values()))
 
     def proved(answer: dict[str, Any]) -> None:
-        # Whether the transaction has ended, its rows tell.
         answer["memory_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-        with open(os.path.join(module.params["folder"], "brought.json"), "w", encoding="utf-8") as file:
-            json.dump(answer, file)
-            file.flush()
-            os.fsync(file.fileno())
+        left.note(answer)
 
     return store_target.bring(connection, path, order, module.params["mode"] == "empty", progress.told, proved)
+
+
+def scan(module: AnsibleModule, connection: Any, progress: Progress) -> dict[str, Any]:
+    """Make the copy ready, unless an interrupted run has brought it already; return the answer.
+
+    Raises:
+        Refused: the target is as it was.
+    """
+    left, changed = Brought(module.params), False
+    if left.answer(connection) is not None:
+        if left.is_asked_for():
+            return {**left.scan(), "refusals": [], "brought": True}
+        changed = True
+    if os.path.exists(left.path):
+        os.remove(left.path)
+    answer = Scan(module, connection, progress).run()
+    if changed and answer["refusals"]:
+        answer["refusals"].append(
+            "an interrupted run has brought the tables from here, and since then the source has changed, or what is asked for: what it had then is in the target"
+        )
+    with open(left.scanned, "w", encoding="utf-8") as file:
+        json.dump(answer, file)
+    return {**answer, "brought": False}
 
 
 def run(module: AnsibleModule, connection: Any) -> dict[str, Any]:
@@ -457,29 +536,27 @@ def run(module: AnsibleModule, connection: Any) -> dict[str, Any]:
 
     Raises:
         Refused: the target is as it was.
+        Uncertain: nobody knows.
     """
-    folder = module.params["folder"]
-    done = brought(folder, connection)
-    if done and module.params["action"] == "scan":
-        with open(os.path.join(folder, "scan.json"), encoding="utf-8") as file:
-            return {"changed": False, **json.load(file), "refusals": [], "brought": True}
-    if done:
-        return {"changed": False, **done}
-    progress = Progress(os.path.join(folder, "progress.json"))
+    progress = Progress(os.path.join(module.params["folder"], "progress.json"))
     if module.params["action"] == "scan":
-        answer = Scan(module, connection, progress).run()
-        with open(os.path.join(folder, "scan.json"), "w", encoding="utf-8") as file:
-            json.dump(answer, file)
-        return {"changed": False, **answer, "brought": False}
+        return {"changed": False, **scan(module, connection, progress)}
+    done = Brought(module.params).answer(connection)
+    if done is not None:
+        return {"changed": False, **done}
     if module.check_mode:
         return {"changed": True}
     if not database.lock(connection, module.params["lock_timeout"]):
         raise Refused(f"another host or controller has been changing the database for {module.params['lock_timeout']} s")
     answer = bring(module, connection, progress)
-    progress.begin("gathering statistics")
-    for name in answer["rows"]:
-        with connection.cursor() as cursor:
-            cursor.execute(f"ANALYZE public.{quoted(name)}")
+    try:
+        progress.begin("gathering statistics")
+        for name in answer["rows"]:
+            with connection.cursor() as cursor:
+                cursor.execute(f"ANALYZE public.{quoted(name)}")
+    except (OSError, database.psycopg2.Error) as error:
+        # The tables are there, and autovacuum does the same.
+        module.warn(f"The tables have come, and no statistics of them were gathered: {str(error).strip()}")
     return {"changed": True, **answer}
 
 
@@ -509,6 +586,8 @@ def main() -> None:
         module.fail_json(msg=f"Cannot connect to the tracking database as its owner: {str(error).strip()}")
     try:
         answer = run(module, connection)
+    except Uncertain as error:
+        module.fail_json(msg=f"{error}.")
     except (Refused, OSError, sqlite3.Error, database.psycopg2.Error) as error:
         module.fail_json(msg=f"Nothing has been imported: {str(error).strip()}.")
     module.exit_json(**answer)

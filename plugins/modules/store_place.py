@@ -15,10 +15,19 @@ description:
     same. Of a database of SQLite's a copy is brought that is whole, whoever writes to it meanwhile.
 options:
   paths:
-    description: Files and folders on the controller. What is not there is named in RV(missing), unless the folder that it would be in is.
+    description: Files and folders on the controller.
     type: list
     elements: str
     required: true
+  expected:
+    description: Those of them that have files for sure. Of the others nobody has made one yet that is not there, where the folder is that it would be in.
+    type: list
+    elements: str
+    default: []
+  artifacts:
+    description: Whether the folders of artifacts in a file store come too.
+    type: bool
+    default: true
   folder:
     description: Folder on the host, below which they have the paths that they have on the controller.
     type: path
@@ -33,6 +42,11 @@ options:
   sha256:
     description: Of the tarball, in hexadecimal. The action fills it in.
     type: str
+  gone:
+    description: Files that the controller has no longer, by their paths there. The action fills it in.
+    type: list
+    elements: str
+    default: []
 attributes:
   action:
     support: full
@@ -54,7 +68,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 missing:
-  description: Paths that are not on the controller.
+  description: Paths that cannot be reached on the controller.
+  returned: always
+  type: list
+  elements: str
+unmade:
+  description: Paths that are not there, as nobody has made them yet.
   returned: always
   type: list
   elements: str
@@ -68,24 +87,44 @@ files:
   type: dict
 """
 
+import contextlib
 import hashlib
 import os
 import shutil
 import tarfile
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.mlops.mlflow.plugins.module_utils.store_files import is_artifacts, nothing, files_of
 
 
-def there(folder: str, paths: list[str]) -> dict[str, list[int]]:
+def skips(options: Mapping[str, Any]) -> Callable[[str], bool]:
+    """Return what tells which folders do not come."""
+    return nothing if options.get("artifacts", True) else is_artifacts
+
+
+def there(folder: str, paths: list[str], skipped: Callable[[str], bool] = nothing) -> dict[str, list[int]]:
     """Return size and time of the files that are on the host, by their paths on the controller."""
     found = {}
     for path in paths:
-        place = folder + path
-        names = [place] if os.path.isfile(place) else [os.path.join(root, name) for root, _folders, files in os.walk(place) for name in files]
-        for name in names:
+        for name in files_of(folder + path, skipped):
             state = os.stat(name)
             found[name[len(folder) :]] = [state.st_size, int(state.st_mtime)]
     return found
+
+
+def remove(paths: list[str], folder: str) -> None:
+    """Remove files from the host, and folders that then have none.
+
+    Args:
+        paths: their paths on the controller.
+        folder: see the module.
+    """
+    for path in paths:
+        os.remove(folder + path)
+        with contextlib.suppress(OSError):
+            os.removedirs(os.path.dirname(folder + path))
 
 
 def unpack(part: str, sha256: str, folder: str) -> None:
@@ -124,20 +163,26 @@ def main() -> None:
         argument_spec={
             "paths": {"type": "list", "elements": "str", "required": True},
             "folder": {"type": "path", "required": True},
+            "expected": {"type": "list", "elements": "str", "default": []},
+            "artifacts": {"type": "bool", "default": True},
             "only_look": {"type": "bool", "default": False},
             "part": {"type": "path"},
             "sha256": {"type": "str"},
+            "gone": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )
     folder = module.params["folder"]
+    if module.params["gone"]:
+        remove(module.params["gone"], folder)
+        module.exit_json(changed=True, missing=[], unmade=[], mib=0)
     if not module.params["part"]:
-        module.exit_json(changed=False, missing=[], mib=0, files=there(folder, module.params["paths"]))
+        module.exit_json(changed=False, missing=[], unmade=[], mib=0, files=there(folder, module.params["paths"], skips(module.params)))
     try:
         unpack(module.params["part"], module.params["sha256"], folder)
     except (ValueError, OSError, tarfile.TarError) as error:
         module.fail_json(msg=f"A part of the files did not arrive: {error}. Run this again; it goes on where it was.")
-    module.exit_json(changed=True, missing=[], mib=0)
+    module.exit_json(changed=True, missing=[], unmade=[], mib=0)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,11 @@ HERE, SERVED = "/home/u", "/home/u/mlartifacts"
         ("runs:/abc/model", "inside", "runs:/abc/model"),
         ("models:/m-abc", "inside", "models:/m-abc"),
         ("dummy-source", "inside", "dummy-source"),
+        ("prompt-template", "inside", "prompt-template"),
+        ("C:\\Users\\ada\\mlruns\\1", "local", "/C:/Users/ada/mlruns/1"),
+        ("c:/mlruns/1", "local", "/c:/mlruns/1"),
+        ("file:///C:/Users/ada/mlruns/1", "local", "/C:/Users/ada/mlruns/1"),
+        ("\\\\disk\\mlruns\\1", "local", "/disk/mlruns/1"),
     ],
 )
 def test_an_address(uri: str, kind: str, path: str) -> None:
@@ -61,12 +66,15 @@ def test_the_folder_of_an_experiment_goes_where_mlflow_would_have_it() -> None:
 
 TABLES = """
 CREATE TABLE experiments (experiment_id INTEGER, artifact_location TEXT);
-CREATE TABLE runs (artifact_uri TEXT);
+CREATE TABLE runs (run_uuid TEXT, artifact_uri TEXT);
+CREATE TABLE tags (run_uuid TEXT, key TEXT);
 CREATE TABLE logged_models (artifact_location TEXT);
 CREATE TABLE model_versions (source TEXT, storage_location TEXT);
 CREATE TABLE trace_tags (key TEXT, value TEXT);
 INSERT INTO experiments VALUES (0, '/u/mlruns/0'), (5, 'file:///u/mlruns/1'), (2, 's3://theirs/2'), (3, x'ff');
-INSERT INTO runs VALUES ('mlruns/1/r1/artifacts'), ('s3://theirs/2/r2/artifacts'), (NULL), (''), ('/');
+INSERT INTO runs VALUES ('r0', 'mlruns/0/r0/artifacts'), ('r1', 'mlruns/1/r1/artifacts'), ('r2', 's3://theirs/2/r2/artifacts'), ('r3', NULL), ('r4', ''),
+  ('r5', '/'), ('r6', '/u/far/r6/artifacts');
+INSERT INTO tags VALUES ('r6', 'mlflow.log-model.history'), ('r0', 'mlflow.user');
 INSERT INTO logged_models VALUES ('/u/mlruns/1/models/m-1/artifacts');
 INSERT INTO model_versions VALUES ('models:/m-1', '/u/mlruns/1/models/m-1/artifacts'), ('/u/elsewhere/model', NULL);
 INSERT INTO trace_tags VALUES ('mlflow.artifactLocation', '/u/mlruns/1/traces/t/artifacts'), ('mlflow.trace.archiveLocation', '/u/old/t'),
@@ -81,12 +89,22 @@ def test_addresses_move_with_the_artifacts() -> None:
     names = [row[0] for row in source.execute("SELECT name FROM sqlite_master")]
     has = {name: [row[1] for row in source.execute(f"PRAGMA table_info({name})")] for name in names}
     roots, counts = store_addresses.look(source, has, "/u", "")
-    assert counts == {"local": 8, "remote": 2, "inside": 1, "wide": 1}
+    assert counts == {"local": 10, "remote": 2, "inside": 1, "wide": 1}
     assert {path: target for path, target in roots.targets.items() if target.isdigit()} == {"/u/mlruns/0": "0", "/u/mlruns/1": "5"}
+    # Runs may have artifacts; those with a model have.
+    assert sorted(roots.expected) == ["/u/elsewhere/model", "/u/far/r6/artifacts", "/u/mlruns/1"]
     store_addresses.move(source, has, "/u", "", roots, "mlflow-artifacts:/")
     other = roots.targets["/u/elsewhere/model"]
     assert [row[1] for row in source.execute("SELECT * FROM experiments")] == ["mlflow-artifacts:/0", "mlflow-artifacts:/5", "s3://theirs/2", b"\xff"]
-    assert [row[0] for row in source.execute("SELECT * FROM runs")] == ["mlflow-artifacts:/5/r1/artifacts", "s3://theirs/2/r2/artifacts", None, "", "/"]
+    assert [row[1] for row in source.execute("SELECT * FROM runs")] == [
+        "mlflow-artifacts:/0/r0/artifacts",
+        "mlflow-artifacts:/5/r1/artifacts",
+        "s3://theirs/2/r2/artifacts",
+        None,
+        "",
+        "/",
+        f"mlflow-artifacts:/{roots.targets['/u/far/r6/artifacts']}",
+    ]
     assert source.execute("SELECT * FROM model_versions").fetchall() == [
         ("models:/m-1", "mlflow-artifacts:/5/models/m-1/artifacts"),
         (f"mlflow-artifacts:/{other}", None),

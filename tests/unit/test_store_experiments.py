@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ansible_collections.mlops.mlflow.plugins.module_utils import store_experiments, store_tables
+from ansible_collections.mlops.mlflow.plugins.module_utils import store_experiments, store_findings, store_tables
+from ansible_collections.mlops.mlflow.plugins.module_utils.store_findings import Findings
 from ansible_collections.mlops.mlflow.plugins.module_utils.store_tables import Reference, Table
 from ansible_collections.mlops.mlflow.plugins.module_utils.store_values import Column
 from hypothesis import given
@@ -20,7 +21,7 @@ OF_EXPERIMENT = Reference(("experiment_id",), "experiments", ("experiment_id",))
 OF_RUN = Reference(("run_uuid",), "runs", ("run_uuid",))
 RUNS = Table("runs", (RUN, NUMBER), keys=(("run_uuid",),), references=(OF_EXPERIMENT,))
 TAGS = Table("tags", (Column("key", "text"), RUN), keys=(("key", "run_uuid"),), references=(OF_RUN,))
-ROLLUPS = Table("rollups", (Column("id", "int4"), NUMBER), keys=(("id",),), sequences={"id": "rollups_id_seq"})
+ROLLUPS = Table("rollups", (Column("id", "int4"), NUMBER), keys=(("id",),), references=(OF_EXPERIMENT,), sequences={"id": "rollups_id_seq"})
 LINKS = Table("entity_associations", tuple(Column(name, "text") for name in ("source_type", "source_id", "destination_type", "destination_id")))
 ALL = {table.name: table for table in (EXPERIMENTS, RUNS, TAGS, ROLLUPS, LINKS)}
 
@@ -121,3 +122,31 @@ def test_a_store_without_default() -> None:
     assert store.execute("SELECT * FROM experiments ORDER BY 1").fetchone() == (0, "Default 2", "mlflow-artifacts:/0", "active", 7, 7)
     assert not store_experiments.have_default(store, 7)
     store.close()
+
+
+def test_nothing_of_an_experiment_that_is_gone_comes_to_another(store: sqlite3.Connection, tmp_path: Path) -> None:
+    """Whoever gets its number; what leads there is found first, and then not again."""
+    prompts = Table("registered_model_tags", tuple(Column(name, "text") for name in ("name", "key", "value")), keys=(("key", "name"),))
+    store.executescript(
+        """
+        INSERT INTO rollups VALUES (3, 7);
+        INSERT INTO runs VALUES ('gone', 5000000007);
+        INSERT INTO entity_associations VALUES ('evaluation_dataset', '3', 'experiment', '7');
+        CREATE TABLE registered_model_tags (name TEXT, key TEXT, value TEXT);
+        INSERT INTO registered_model_tags VALUES ('p', '_mlflow_experiment_ids', ',1,7,'), ('p', 'mine', ',7,');
+        """
+    )
+    order, findings = [EXPERIMENTS, RUNS, ROLLUPS, LINKS, prompts], Findings(str(tmp_path / "findings.db"))
+    store_findings.scan_experiments(store, order, findings, repairs=True)
+    store_experiments.renumber(store, {table.name: table for table in order}, {1: 7, 2: 8})
+    store_findings.scan(store, order, findings, repairs=True)
+    assert [(each["table"], each["key"], each["what"][-20:], each["remedy"]) for each in findings.first(9)] == [
+        ("runs", "run_uuid = 'gone'", "ment_id = 5000000007", "is left out"),
+        ("rollups", "id = 3", "th experiment_id = 7", "is left out"),
+        ("entity_associations", "", "th experiment_id = 7", "is left out"),
+        ("registered_model_tags", "key = '_mlflow_experiment_ids', name = 'p'", "th experiment_id = 7", "becomes ',1,'"),
+    ]
+    assert store.execute("SELECT * FROM rollups").fetchall() == [(1, 7), (2, 8)]
+    assert store.execute("SELECT run_uuid FROM runs ORDER BY 1").fetchall() == [("r",), ("r0",), ("r1",), ("r2",)]
+    assert store.execute("SELECT destination_id FROM entity_associations").fetchall() == [("7",), ("2",)]
+    assert store.execute("SELECT value FROM registered_model_tags ORDER BY key").fetchall() == [(",7,",), (",7,",)]

@@ -40,13 +40,28 @@ def test_what_is_there_does_not_come_again(tmp_path: Path, monkeypatch: pytest.M
     folder, host = tmp_path / "mlruns", tmp_path / "host"
     files = [write(folder / f"1/{name}", name.encode() * 5) for name in ("a", "b b", "ü")]
     (folder / "linked").symlink_to(folder / "1")
+    (folder / "1/hard").hardlink_to(files[0])
+    files.append(folder / "1/hard")
     (folder / "round").symlink_to(folder)
     linked = [folder / "linked" / each.name for each in files]
     assert sorted(brought([folder], host, tmp_path / "scratch")) == sorted(map(str, files + linked))
     assert (host / str(files[1]).lstrip("/")).read_bytes() == b"b b" * 5
     assert brought([folder], host, tmp_path / "scratch") == []
     write(files[0], b"changed")
-    assert brought([folder], host, tmp_path / "scratch") == [str(files[0]), str(linked[0])]
+    assert sorted(brought([folder], host, tmp_path / "scratch")) == sorted(map(str, (files[0], files[3], linked[0], linked[3])))
+    store_place.remove([str(files[1])], str(host))
+    assert not (host / str(files[1]).lstrip("/")).exists() and (host / str(files[0]).lstrip("/")).exists()
+    store_place.remove([str(path) for path in (files[0], *files[2:])], str(host))
+    assert not (host / str(folder).lstrip("/") / "1").exists() and (host / str(linked[0]).lstrip("/")).exists()
+
+
+def test_a_file_store_without_its_artifacts(tmp_path: Path) -> None:
+    """What MLflow's conversion reads comes; spans of traces are among it, and a parameter of this name."""
+    kept = [write(tmp_path / f"mlruns/1/{name}", b"x") for name in ("r/meta.yaml", "r/params/artifacts/a", "traces/t/trace_info.yaml", "traces/t/artifacts/s")]
+    write(tmp_path / "mlruns/1/r/artifacts/model/weights", b"x")
+    assert sorted(store_files.files_of(str(tmp_path), store_files.is_artifacts)) == sorted(map(str, kept))
+    assert len(list(store_files.files_of(str(tmp_path)))) == 5
+    assert sorted(store_place.there("", [str(tmp_path)], store_place.skips({"artifacts": False}))) == sorted(map(str, kept))
 
 
 def test_a_database_comes_whole(tmp_path: Path) -> None:
@@ -77,11 +92,14 @@ def test_a_part_that_was_damaged(tmp_path: Path) -> None:
 
 
 def test_what_is_missing(tmp_path: Path) -> None:
-    """A folder that MLflow has not made yet is not; one of another machine is."""
-    (tmp_path / "mlruns").mkdir()
-    paths = [str(tmp_path / name) for name in ("mlruns/1", "other/1")]
-    assert store_files.unreachable(paths) == paths[1:]
-    assert store_files.unreachable([path[len(str(tmp_path)) :] for path in paths], str(tmp_path)) == ["/other/1"]
+    """A folder that MLflow has not made yet is not, but for one that has something for sure; one of another machine is."""
+    write(tmp_path / "mlruns/4/file", b"x")
+    (tmp_path / "mlruns/3").mkdir()
+    paths = ["/mlruns/1", "/mlruns/2", "/mlruns/3", "/mlruns/4", "/other/1", "/C:/Users/ada/mlruns/1"]
+    assert store_files.absent(paths, ["/mlruns/2", "/mlruns/3", "/mlruns/4"], str(tmp_path)) == (
+        ["/mlruns/2", "/mlruns/3", "/other/1", "/C:/Users/ada/mlruns/1"],
+        ["/mlruns/1"],
+    )
 
 
 def test_what_cannot_be_read_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,6 +126,7 @@ class Store:
         self.parts: list[bytes] = []
         self.puts = 0
         self.spoils = False
+        self.listed = ""
 
     def keep(self, key: str, data: bytes, tag: str) -> dict[str, str]:
         """Keep an object."""
@@ -141,6 +160,7 @@ class Store:
     def paginate(self, Bucket: str, Prefix: str) -> list[dict[str, Any]]:
         """List, on two pages."""
         found = [{"Key": key, "Size": len(data), "ETag": f'"{self.tags[key]}"'} for key, data in self.kept.items() if key.startswith(Prefix)]
+        self.listed += " ".join(each["Key"] for each in found)
         return [{"Contents": found[:1]}, {"Contents": found[1:]}, {}]
 
 
@@ -152,8 +172,13 @@ def test_artifacts_are_uploaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     write(tmp_path / "u/mlruns/1/deeper/file", b"")
     write(tmp_path / "u/one.txt", b"alone")
     client = Store()
-    bucket, roots = store_artifacts.Bucket(client, "b", "team"), {"/u/mlruns/1": "7", "/u/mlruns/1/deeper": "8", "/u/mlruns/2": "9", "/u/one.txt": "imported/x"}
-    assert store_artifacts.bring(bucket, roots, str(tmp_path), 4) == {"files": 4, "uploaded": 4, "mib": 1}
+    monkeypatch.setattr(store_artifacts, "CHUNK", 1)
+    client.keep("team/70/other", b"x", "x")
+    bucket, ledger = store_artifacts.Bucket(client, "b", "team"), store_artifacts.Ledger(str(tmp_path / "uploads.db"))
+    roots = {"/u/mlruns/1": "7", "/u/mlruns/1/deeper": "8", "/u/mlruns/2": "9", "/u/one.txt": "imported/x"}
+    assert store_artifacts.bring(bucket, ledger, roots, str(tmp_path), 4) == {"files": 4, "uploaded": 4, "mib": 1}
+    assert "team/70/" not in client.listed
+    del client.kept["team/70/other"]
     assert client.kept == {
         "team/7/r/artifacts/small": b"1234",
         "team/7/r/artifacts/large": b"12345678" * 3 + b"x",
@@ -161,11 +186,11 @@ def test_artifacts_are_uploaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
         "team/imported/x": b"alone",
     }
     write(tmp_path / "u/mlruns/1/r/artifacts/small", b"4321")
-    assert store_artifacts.bring(bucket, roots, str(tmp_path), 4)["uploaded"] == 1 and client.puts == 5
+    assert store_artifacts.bring(bucket, ledger, roots, str(tmp_path), 4)["uploaded"] == 1 and client.puts == 6
     client.spoils = True
     write(tmp_path / "u/mlruns/1/r/artifacts/small", b"9999")
     with pytest.raises(ValueError, match="1 objects are not in the store as they were sent, team/7/r/artifacts/small"):
-        store_artifacts.bring(bucket, roots, str(tmp_path), 4)
+        store_artifacts.bring(bucket, ledger, roots, str(tmp_path), 4)
 
 
 class Thing:
@@ -189,3 +214,70 @@ class Thing:
 def test_what_is_different(wanted: Any, found: Any, what: str) -> None:
     """And nothing where only the way is another in which it was read."""
     assert store_compare.difference(store_compare.comparable(wanted), store_compare.comparable(found)) == what
+
+
+@pytest.mark.parametrize(
+    ("uri", "folder"),
+    [
+        ("mlflow-artifacts:/7/r/artifacts", "/u/mlruns/1/r/artifacts"),
+        ("mlflow-artifacts:/imported/x", "/u/one"),
+        ("mlflow-artifacts:/70/r/artifacts", ""),
+        ("s3://theirs/7/r/artifacts", ""),
+        (None, ""),
+    ],
+)
+def test_where_an_artifact_was(uri: str | None, folder: str) -> None:
+    """By the place that its root went to, wherever the artifact store is."""
+    places = {"7": "/u/mlruns/1", "imported/x": "/u/one"}
+    assert store_compare.place_of(uri, places, "mlflow-artifacts:/") == folder
+    if folder:
+        assert store_compare.place_of(uri.replace("mlflow-artifacts:/", "s3://b/team/"), places, "s3://b/team") == folder
+
+
+class Client:
+    """One that gives runs, or says why not."""
+
+    def __init__(self, **runs: str) -> None:
+        self.runs = runs
+
+    def download_artifacts(self, run: str, name: str, folder: str) -> str:
+        """Write what was asked for."""
+        return str(write(Path(folder) / name, self.runs[f"{run}/{name}"].encode()))
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "checked", "differences"),
+    [
+        ({"r": "1"}, {"r": "1"}, {"run": 1}, []),
+        ({"r": "1"}, {"r": "2"}, {"run": 1}, ["run r:  is '2', and '1' in the source"]),
+        ({"r": "1"}, {}, {"run": 1}, ["run r: the server does not give it: 'r'"]),
+        ({}, {"r": "1"}, {"run": 1}, ["run r: the copy does not give it: 'r'"]),
+        ({}, {}, {store_compare.UNREADABLE: 1}, []),
+    ],
+)
+def test_who_gives_nothing(theirs: dict[str, str], ours: dict[str, str], checked: dict[str, int], differences: list[str]) -> None:
+    """Is different from who does; what neither reads is said."""
+    source = sqlite3.connect(":memory:")
+    source.execute("CREATE TABLE experiments (experiment_id INTEGER)")
+    comparison = store_compare.Comparison(source, 5, lambda: (Client(**theirs), Client(**ours)))
+    comparison.same("run", "r", lambda client: client.runs["r"])
+    assert (comparison.checked, comparison.differences) == (checked, differences)
+    assert list(comparison.unreadable) == (["run"] if store_compare.UNREADABLE in checked else [])
+    source.close()
+
+
+def test_artifacts_are_looked_for_where_there_are_some(tmp_path: Path) -> None:
+    """However few of the runs have any; a download that fails is a difference."""
+    source = sqlite3.connect(":memory:")
+    source.executescript("CREATE TABLE experiments (experiment_id); CREATE TABLE runs (run_uuid, artifact_uri, lifecycle_stage)")
+    source.executemany("INSERT INTO runs VALUES (?, 'mlflow-artifacts:/7/' || ? || '/artifacts', 'active')", [(f"r{number}",) * 2 for number in range(300)])
+    for number in (17, 170):
+        write(tmp_path / f"u/1/r{number}/artifacts/in/a", b"a")
+    comparison = store_compare.Comparison(source, 5, lambda: (Client(), Client(**{"r17/in/a": "b"})))
+    comparison.artifacts({"7": "/u/1"}, "mlflow-artifacts:/", str(tmp_path))
+    assert comparison.checked == {"artifact": 2}
+    assert sorted(comparison.differences) == [
+        "artifact in/a of the run r17 is not the file /u/1/r17/artifacts/in/a",
+        "artifact in/a of the run r170 is not the file /u/1/r170/artifacts/in/a: 'r170/in/a'",
+    ]
+    source.close()

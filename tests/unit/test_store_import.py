@@ -312,6 +312,48 @@ def test_a_damaged_store(tmp_path: Path) -> None:
         store_source.snapshot(str(path), str(tmp_path / "copy.db"))
 
 
+def test_a_store_with_much_that_is_bad_may_be_damaged_too(tmp_path: Path) -> None:
+    """What SQLite finds in rows does not hide what it finds in the file."""
+    path = tmp_path / "store.db"
+    statements = (
+        "CREATE TABLE b (x TEXT); CREATE INDEX of_b ON b (x); CREATE TABLE a (run_uuid TEXT)",
+        "CREATE TABLE index_of_b AS SELECT * FROM sqlite_master WHERE name = 'of_b'; DELETE FROM sqlite_master WHERE name = 'of_b'",
+        "INSERT INTO b VALUES ('not in the index'); INSERT INTO a SELECT NULL FROM (WITH RECURSIVE n (x) AS (SELECT 1 UNION SELECT x + 1 FROM n) "
+        "SELECT x FROM n LIMIT 2000); INSERT INTO sqlite_master SELECT * FROM index_of_b",
+        "UPDATE sqlite_master SET sql = 'CREATE TABLE a (run_uuid TEXT NOT NULL)' WHERE name = 'a'",
+    )
+    for statement in statements:
+        with sqlite3.connect(path) as source:
+            source.executescript(f"PRAGMA writable_schema = on; {statement}")
+        source.close()
+    with pytest.raises(store_source.Refused, match=r"store\.db is damaged"):
+        store_source.snapshot(str(path), str(tmp_path / "copy.db"))
+
+
+def test_a_store_that_is_as_it_was(tmp_path: Path) -> None:
+    """Is known again, by any copy of it, and in files too."""
+    path, seen = tmp_path / "store.db", set()
+    writer = sqlite3.connect(path)
+    writer.executescript("PRAGMA journal_mode = wal; CREATE TABLE runs (run_uuid TEXT); INSERT INTO runs VALUES ('r1')")
+    for name in ("a.db", "b.db", "c.db"):
+        store_source.snapshot(str(path), str(tmp_path / name))
+        store_source.snapshot(str(tmp_path / name), str(tmp_path / "again.db"))
+        seen |= {store_source.content(str(tmp_path / name)), store_source.content(str(tmp_path / "again.db"))}
+        if name == "b.db":
+            assert len(seen) <= 2
+            writer.executescript("INSERT INTO runs VALUES ('r2')")
+            seen.clear()
+    writer.close()
+    (tmp_path / "mlruns/1/r/artifacts").mkdir(parents=True)
+    for name in ("meta.yaml", "artifacts/a"):
+        (tmp_path / "mlruns/1/r" / name).write_text("x", encoding="utf-8")
+    state = store_source.state(str(tmp_path / "mlruns"))
+    (tmp_path / "mlruns/1/r/artifacts/b").write_text("x", encoding="utf-8")
+    assert store_source.state(str(tmp_path / "mlruns")) == state
+    (tmp_path / "mlruns/1/r/meta.yaml").write_text("xx", encoding="utf-8")
+    assert store_source.state(str(tmp_path / "mlruns")) != state
+
+
 def test_no_file_store(tmp_path: Path) -> None:
     """A folder that is none is refused."""
     with pytest.raises(store_source.Refused, match="is no folder mlruns"):
@@ -398,21 +440,36 @@ def test_rows_that_stay_when_others_go(tmp_path: Path) -> None:
     source.close()
     with store_tables.opened(path, write=True) as source:
         findings = Findings(str(tmp_path / "findings.db"))
-        store_findings.scan(source, [endpoints], findings, repairs=True)
+        store_findings.scan_experiments(source, [endpoints], findings, repairs=True)
         assert [each["remedy"] for each in findings.first(9)] == ["becomes None"]
         assert source.execute("SELECT * FROM endpoints").fetchall() == [("a", None)]
 
 
+def test_what_is_computed_from_others(tmp_path: Path) -> None:
+    """May have no room where they have: SQLite then makes a fraction of it."""
+    path, times = str(tmp_path / "store.db"), (Column("start", "int8"), Column("end", "int8"))
+    spans = store_tables.Table("spans", (Column("id", "text"), *times), keys=(("id",),), computed=(Column("duration", "int8"), Column("other", "int8")))
+    with sqlite3.connect(path) as source:
+        source.execute('CREATE TABLE spans (id TEXT, start BIGINT, "end" BIGINT, duration BIGINT GENERATED ALWAYS AS ("end" - start) STORED)')
+        source.execute('INSERT INTO spans (id, start, "end") VALUES (?, ?, ?), (?, ?, ?)', ("a", -5, (1 << 63) - 1, "b", 1, None))
+    source.close()
+    with store_tables.opened(path) as source:
+        found = list(store_tables.bad_results(source, spans))
+    assert [(each.column, each.key, each.remedy) for each in found] == [("duration", "id = 'a'", "")]
+
+
 def test_the_catalog() -> None:
     """Columns know what may be done with them; what belongs to an experiment without a foreign key is taken as if it had one."""
-    columns = [("runs", "run_uuid", "varchar", 32, False, ""), ("runs", "artifact_uri", "varchar", 200, True, "")]
-    columns += [("tags", "run_uuid", "varchar", 32, True, ""), ("rollups", "experiment_id", "int4", None, True, ""), ("jobs", "id", "text", None, True, "")]
+    columns = [("runs", "run_uuid", "varchar", 32, False, "", False), ("runs", "artifact_uri", "varchar", 200, True, "", False)]
+    columns += [("tags", "run_uuid", "varchar", 32, True, "", False), ("rollups", "experiment_id", "int4", None, True, "", False)]
+    columns += [("jobs", "id", "text", None, True, "", False), ("runs", "duration", "int8", None, True, "", True), ("runs", "x", "point", None, True, "", True)]
     found = store_tables.tables(columns, [("runs", ["run_uuid"])], [("tags", ["run_uuid"], "runs", ["run_uuid"], True)], [], {("runs", "artifact_uri")})
     assert sorted(found) == ["rollups", "runs", "tags"]
     assert [(each.names, each.linked) for each in (*found["runs"].columns, *found["tags"].columns)] == [(True, True), (True, False), (False, True)]
+    assert [column.name for column in found["runs"].computed] == ["duration"]
     assert found["tags"].references[0].frees and found["rollups"].references[0].parent == "experiments"
     with pytest.raises(ValueError, match=r"runs\.geo has the type point"):
-        store_tables.tables([("runs", "geo", "point", None, True, "")], [], [], [])
+        store_tables.tables([("runs", "geo", "point", None, True, "", False)], [], [], [])
 
 
 def test_a_row_of_a_hundred_megabytes_is_read_by_itself(tmp_path: Path) -> None:
