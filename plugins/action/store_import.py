@@ -12,6 +12,7 @@ from typing import Any
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+from ansible_collections.mlops.mlflow.plugins.module_utils.store_progress import NAME
 from ansible_collections.mlops.mlflow.plugins.module_utils.store_report import line_of
 
 display = Display()
@@ -25,7 +26,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """See the module for the arguments."""
         result = super().run(tmp, task_vars)
-        path = f"{self._task.args['folder']}/progress.json"
+        path = f"{self._task.args['folder']}/{NAME}"
         with ThreadPoolExecutor(1) as other:
             running = other.submit(self._execute_module, task_vars=task_vars)
             shown = ""

@@ -1,6 +1,7 @@
 # Copyright the mlops.mlflow maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""Documents for other programs, as filters: lists of packages (module_utils/sbom.py), S3 policies (module_utils/s3_policy.py), bundles and CAs."""
+"""Documents for other programs, as filters: lists of packages (module_utils/sbom.py), S3 policies (module_utils/s3_policy.py), bundles,
+reports of imports (module_utils/store_report.py) and CAs."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import re
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.mlops.mlflow.plugins.module_utils import bundle, s3_policy, sbom
+from ansible_collections.mlops.mlflow.plugins.module_utils import bundle, s3_policy, sbom, store_report
 
 
 def host_sbom(report: dict[str, Any], name: str, source_date_epoch: str = "") -> str:
@@ -63,6 +64,8 @@ class FilterModule:
             "bundle_components": bundle.components,
             "ca_files": ca_files,
             "host_sbom": host_sbom,
+            "import_refusals": store_report.refusals,
+            "import_summary": store_report.summary,
             "s3_bucket_policy": s3_bucket_policy,
             "s3_policy": s3_policy_of,
         }

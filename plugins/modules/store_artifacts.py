@@ -61,6 +61,9 @@ options:
     type: int
     default: 8
 attributes:
+  action:
+    support: full
+    description: It shows how far the module is.
   check_mode:
     support: full
     description: Says only what is missing.
@@ -122,6 +125,7 @@ from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.mlops.mlflow.plugins.module_utils import s3
 from ansible_collections.mlops.mlflow.plugins.module_utils.s3_client import BOTO3_ERROR, failure_of, make_client
 from ansible_collections.mlops.mlflow.plugins.module_utils.store_files import absent, files_of
+from ansible_collections.mlops.mlflow.plugins.module_utils.store_progress import Progress
 
 MIB = 1024 * 1024
 # Larger files go in parts of this size, or of such a size that they are not too many.
@@ -252,7 +256,7 @@ class Ledger:
         return self.file.execute("SELECT count(*), coalesce(min(key), '') FROM sent").fetchone()
 
 
-def bring(store: Bucket, ledger: Ledger, roots: dict[str, str], base: str, threads: int) -> dict[str, int]:
+def bring(store: Bucket, ledger: Ledger, roots: dict[str, str], base: str, threads: int, progress: Progress) -> dict[str, int]:
     """Upload the files of all roots, and look for each of them afterwards.
 
     Args:
@@ -261,6 +265,7 @@ def bring(store: Bucket, ledger: Ledger, roots: dict[str, str], base: str, threa
         roots: where each goes.
         base: see the module's files_folder.
         threads: files at a time.
+        progress: told of each file.
 
     Returns:
         How many there are, how many of them were uploaded, and their size.
@@ -270,6 +275,7 @@ def bring(store: Bucket, ledger: Ledger, roots: dict[str, str], base: str, threa
     """
     found, size = {"files": 0, "uploaded": 0}, 0
     others = {base + root for root in roots}
+    progress.begin("uploading", sum(1 for root in roots for _name in files_of(base + root, others.__contains__)))
     with ThreadPoolExecutor(threads) as pool:
         for root, target in roots.items():
             alone, names = os.path.isfile(base + root), files_of(base + root, others.__contains__)
@@ -280,11 +286,14 @@ def bring(store: Bucket, ledger: Ledger, roots: dict[str, str], base: str, threa
                     begun = True
                 keys = [s3.below(store.prefix, target + name[len(base + root) :]) for name in chunk]
                 there = ledger.there(keys)
-                sent = list(pool.map(store.upload, chunk, keys, [there.get(key) for key in keys]))
-                ledger.sent((key, *state) for key, (_new, state) in zip(keys, sent))
-                found["files"] += len(chunk)
-                found["uploaded"] += sum(new for new, _state in sent)
-                size += sum(state[0] for _new, state in sent)
+                sent = []
+                for key, (new, state) in zip(keys, pool.map(store.upload, chunk, keys, [there.get(key) for key in keys])):
+                    sent.append((key, *state))
+                    found["uploaded"] += new
+                    size += state[0]
+                    progress.told("uploading", root, 1)
+                ledger.sent(sent)
+                found["files"] += len(sent)
             count, first = ledger.wrong(store.objects(target, alone)) if begun else (0, "")
             if count:
                 raise ValueError(f"{count} objects are not in the store as they were sent, {first} among them: run this again")
@@ -326,7 +335,7 @@ def main() -> None:
     try:
         store = Bucket(make_client(settings, given["secret_access_key"], ATTEMPTS), bucket, prefix)
         ledger = Ledger(os.path.join(given["folder"], "uploads.db"))
-        answer = bring(store, ledger, scan["roots"], given["files_folder"], given["threads"])
+        answer = bring(store, ledger, scan["roots"], given["files_folder"], given["threads"], Progress(given["folder"], "files"))
     except (OSError, ValueError, sqlite3.Error) as error:
         module.fail_json(msg=f"Not all artifacts are in the store: {error}. The database is as it was.")
     except Exception as error:  # pylint: disable=broad-except

@@ -180,53 +180,15 @@ from ansible_collections.mlops.mlflow.plugins.module_utils import (
 )
 from ansible_collections.mlops.mlflow.plugins.module_utils.store_copy import quoted
 from ansible_collections.mlops.mlflow.plugins.module_utils.store_findings import Findings
+from ansible_collections.mlops.mlflow.plugins.module_utils.store_progress import Progress
 from ansible_collections.mlops.mlflow.plugins.module_utils.store_source import Refused, Uncertain
 from ansible_collections.mlops.mlflow.plugins.module_utils.store_tables import Finding, Table
 
 SHOWN = 100
 # Options that decide what comes, and where.
 DECIDING = ("mode", "on_bad_value", "default_as", "working_folder", "served_folder", "destination")
-# For whoever looks after it.
-WHO = {"process": os.getpid()}
 # Rows whose secrets only the old server's passphrases open.
 ENCRYPTED = {"secrets": "mlflow_kek_passphrase", "webhooks": "mlflow_webhook_secret_key"}
-
-
-class Progress:
-    """Says in a file how far the module is."""
-
-    def __init__(self, path: str) -> None:
-        """Begin.
-
-        Args:
-            path: of the file.
-        """
-        self.path, self.step, self.begun, self.said, self.done, self.total = path, "", 0.0, 0.0, 0, 0
-
-    def begin(self, step: str, total: int = 0) -> None:
-        """Begin a step.
-
-        Args:
-            step: its name.
-            total: rows that it will do; 0 when nobody knows.
-        """
-        self.step, self.begun, self.done, self.total = step, time.monotonic(), 0, total
-        self.say("")
-
-    def told(self, step: str, table: str, count: int) -> None:
-        """Count rows that are done."""
-        if step != self.step:
-            self.begin(step, self.total)
-        self.done += count
-        if time.monotonic() - self.said > 0.5:
-            self.say(table)
-
-    def say(self, table: str) -> None:
-        """Write it down."""
-        self.said = time.monotonic()
-        with open(f"{self.path}.new", "w", encoding="utf-8") as file:
-            json.dump({"step": self.step, "table": table, "done": self.done, "total": self.total, "seconds": self.said - self.begun} | WHO, file)
-        os.replace(f"{self.path}.new", self.path)
 
 
 class Scan:
@@ -538,7 +500,7 @@ def run(module: AnsibleModule, connection: Any) -> dict[str, Any]:
         Refused: the target is as it was.
         Uncertain: nobody knows.
     """
-    progress = Progress(os.path.join(module.params["folder"], "progress.json"))
+    progress = Progress(module.params["folder"], "rows")
     if module.params["action"] == "scan":
         return {"changed": False, **scan(module, connection, progress)}
     done = Brought(module.params).answer(connection)

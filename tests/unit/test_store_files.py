@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from ansible_collections.mlops.mlflow.plugins.action import store_place as bringer
 from ansible_collections.mlops.mlflow.plugins.module_utils import store_files
+from ansible_collections.mlops.mlflow.plugins.module_utils.store_progress import Progress
 from ansible_collections.mlops.mlflow.plugins.modules import store_artifacts, store_compare, store_place
 
 
@@ -176,7 +177,11 @@ def test_artifacts_are_uploaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     client.keep("team/70/other", b"x", "x")
     bucket, ledger = store_artifacts.Bucket(client, "b", "team"), store_artifacts.Ledger(str(tmp_path / "uploads.db"))
     roots = {"/u/mlruns/1": "7", "/u/mlruns/1/deeper": "8", "/u/mlruns/2": "9", "/u/one.txt": "imported/x"}
-    assert store_artifacts.bring(bucket, ledger, roots, str(tmp_path), 4) == {"files": 4, "uploaded": 4, "mib": 1}
+
+    def bring() -> dict[str, int]:
+        return store_artifacts.bring(bucket, ledger, roots, str(tmp_path), 4, Progress(str(tmp_path), "files"))
+
+    assert bring() == {"files": 4, "uploaded": 4, "mib": 1}
     assert "team/70/" not in client.listed
     del client.kept["team/70/other"]
     assert client.kept == {
@@ -186,11 +191,11 @@ def test_artifacts_are_uploaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
         "team/imported/x": b"alone",
     }
     write(tmp_path / "u/mlruns/1/r/artifacts/small", b"4321")
-    assert store_artifacts.bring(bucket, ledger, roots, str(tmp_path), 4)["uploaded"] == 1 and client.puts == 6
+    assert bring()["uploaded"] == 1 and client.puts == 6
     client.spoils = True
     write(tmp_path / "u/mlruns/1/r/artifacts/small", b"9999")
     with pytest.raises(ValueError, match="1 objects are not in the store as they were sent, team/7/r/artifacts/small"):
-        store_artifacts.bring(bucket, ledger, roots, str(tmp_path), 4)
+        bring()
 
 
 class Thing:

@@ -505,16 +505,46 @@ def test_columns_that_only_one_side_has(path: str) -> None:
     ("progress", "line"),
     [
         (
-            {"step": "copying", "table": "metrics", "done": 600_000, "total": 1_000_000, "seconds": 2.4},
+            {"step": "copying", "place": "metrics", "done": 600_000, "total": 1_000_000, "unit": "rows", "seconds": 2.4},
             "copying [##################------------] 60% of 1,000,000 rows, 250,000 rows/s, 2 s left (metrics)",
         ),
-        ({"step": "copying the source", "table": "", "done": 0, "total": 0, "seconds": 1}, "copying the source …"),
+        ({"step": "copying the source", "place": "", "done": 0, "total": 0, "unit": "rows", "seconds": 1}, "copying the source …"),
         (
-            {"step": "comparing", "table": "tags", "done": 20, "total": 10, "seconds": 0},
-            f"comparing [{'#' * 30}] 100% of 10 rows, 20,000 rows/s, 0 s left (tags)",
+            {"step": "uploading", "place": "/u/1/a", "done": 20, "total": 10, "unit": "files", "seconds": 0},
+            f"uploading [{'#' * 30}] 100% of 10 files, 20,000 files/s, 0 s left (/u/1/a)",
         ),
     ],
 )
 def test_a_bar(progress: dict[str, Any], line: str) -> None:
     """Says how far it is."""
     assert store_report.line_of(progress) == line
+
+
+SCAN = {"brought": False, "refusals": ["it is not"], "addresses": {"served": 2}, "rows": {"runs": 2, "tags": 3}, "found": 1}
+
+
+def test_what_stands_in_the_way() -> None:
+    """Of the store, and of its artifacts where they are to come; nothing where the tables have come."""
+    lost = [f"/lost/{number}" for number in range(12)]
+    found = store_report.refusals(SCAN, lost, "controller", "copy", "refuse")
+    assert [line.partition(" ")[0] for line in found] == ["it", "2", "import_missing_artifacts"]
+    assert "on the controller: /lost/0, " in found[2] and "/lost/9 and 2 more. Have" in found[2]
+    assert store_report.refusals(SCAN, lost, "host", "copy", "accept") == found[:2]
+    assert store_report.refusals(SCAN, lost, "host", "keep", "refuse") == found[:1]
+    assert store_report.refusals({**SCAN, "brought": True}, lost, "host", "copy", "refuse") == []
+
+
+def test_how_an_import_is() -> None:
+    """In a few lines, the outcome first."""
+    assert store_report.summary(SCAN, ["no"], {}, {}) == [
+        "It cannot be imported as it is.",
+        "5 rows in 2 tables, 1 values or rows that PostgreSQL does not take",
+    ]
+    assert store_report.summary(SCAN, [], {"skipped": True}, {"skipped": True})[0] == "Nothing stands in the way of the import."
+    assert store_report.summary({**SCAN, "brought": True}, [], {}, {})[0].startswith("An interrupted run has brought the tables")
+    assert store_report.summary(SCAN, [], {"files": 7, "mib": 1}, {"checked": {"run": 2, "experiment": 1}}) == [
+        "The import is done.",
+        "5 rows in 2 tables, 1 values or rows that PostgreSQL does not take",
+        "Artifacts: 7 files, 1 MiB, each with the checksum of its file",
+        "Compared by MLflow's client: experiment 1, run 2",
+    ]
