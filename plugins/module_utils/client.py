@@ -8,6 +8,17 @@ from collections.abc import Mapping
 from typing import Any
 
 
+# Of the modules that use it.
+CLIENT_OPTIONS = {
+    "tracking_uri": {"type": "str", "required": True},
+    "username": {"type": "str", "default": ""},
+    "password": {"type": "str", "default": "", "no_log": True},
+    "token": {"type": "str", "default": "", "no_log": True},
+    "ca_file": {"type": "path"},
+    "server_ca_file": {"type": "path"},
+}
+
+
 def client_environment(p: Mapping[str, Any]) -> dict[str, str]:
     """Return the client's environment variables.
 

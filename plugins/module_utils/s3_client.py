@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import traceback
+from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.mlops.mlflow.plugins.module_utils import s3
@@ -17,6 +18,33 @@ try:
     BOTO3_ERROR = ""
 except ImportError:
     BOTO3_ERROR = traceback.format_exc()
+
+
+# Of the modules that use a store.
+S3_OPTIONS = {
+    "destination": {"type": "str", "required": True},
+    "endpoint_url": {"type": "str", "default": ""},
+    "region": {"type": "str", "default": ""},
+    "access_key_id": {"type": "str", "default": "", "no_log": False},
+    "secret_access_key": {"type": "str", "default": "", "no_log": True},
+    "ca_file": {"type": "str", "default": ""},
+    "addressing_style": {"type": "str", "choices": ["auto", "path", "virtual"], "default": "auto"},
+}
+
+
+def settings_of(options: Mapping[str, Any], user: str = "") -> s3.Settings:
+    """Return how a store is reached.
+
+    Args:
+        options: of a module.
+        user: who the module runs as, for messages.
+
+    Raises:
+        ValueError: the destination is no place in an S3 store.
+    """
+    bucket, prefix = s3.parse_destination(options["destination"])
+    names = ("endpoint_url", "region", "access_key_id", "ca_file", "addressing_style")
+    return s3.Settings(bucket, prefix, user=user, **{name: options[name] for name in names})
 
 
 def failure_of(error: Exception) -> s3.Failure:

@@ -16,29 +16,9 @@ description:
   - Works against any server, this collection's or not. Runs with a Python that has MLflow (C(ansible_python_interpreter)).
   - With the server's own environment it also looks for the artifact in the store itself, and removes the rows that the REST API can only mark as
     deleted.
+extends_documentation_fragment:
+  - mlops.mlflow.client
 options:
-  tracking_uri:
-    description: URL of the server.
-    type: str
-    required: true
-  username:
-    description: User of basic-auth; needs the right to make experiments and registered models.
-    type: str
-    default: ""
-  password:
-    description: Its password.
-    type: str
-    default: ""
-  token:
-    description: Bearer token instead of user and password, for a server behind an identity provider.
-    type: str
-    default: ""
-  ca_file:
-    description: PEM file with the CA of the server and of the S3 endpoint; empty for the system's CAs.
-    type: path
-  server_ca_file:
-    description: PEM file with the CA of the server, where it is another one.
-    type: path
   environment_file:
     description: The server's environment file, to look into the artifact store and to remove every row; only on the server's host.
     type: path
@@ -53,8 +33,6 @@ attributes:
   diff_mode:
     support: none
     description: It describes no lasting change.
-requirements:
-  - mlflow
 """
 
 EXAMPLES = r"""
@@ -90,7 +68,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mlops.mlflow.plugins.module_utils.client import client_environment
+from ansible_collections.mlops.mlflow.plugins.module_utils.client import CLIENT_OPTIONS, client_environment
 from ansible_collections.mlops.mlflow.plugins.module_utils.server import read_environment
 
 PAYLOAD = os.urandom(256 * 1024)
@@ -265,12 +243,7 @@ def main() -> None:
     """Entry point."""
     module = AnsibleModule(
         argument_spec={
-            "tracking_uri": {"type": "str", "required": True},
-            "username": {"type": "str", "default": ""},
-            "password": {"type": "str", "default": "", "no_log": True},
-            "token": {"type": "str", "default": "", "no_log": True},
-            "ca_file": {"type": "path"},
-            "server_ca_file": {"type": "path"},
+            **CLIENT_OPTIONS,
             "environment_file": {"type": "path"},
             "multipart": {"type": "bool", "default": True},
         },

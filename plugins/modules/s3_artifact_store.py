@@ -16,43 +16,14 @@ description:
   - An error is reported in plain words that name the variable of this collection to correct. Missing permissions are
     collected and reported together by their S3 names.
   - Run it as the user, and with the Python and CA file, of the MLflow server, so that it sees what the server will see.
-requirements:
-  - boto3
+extends_documentation_fragment:
+  - mlops.mlflow.s3
 options:
   state:
     description: Make the bucket, or probe it.
     type: str
     choices: [present, probed]
     default: probed
-  destination:
-    description: Where the artifacts are kept, V(s3://bucket/prefix). Nothing is touched outside it.
-    type: str
-    required: true
-  endpoint_url:
-    description: URL of the store; AWS without it.
-    type: str
-    default: ""
-  region:
-    description: Region of the bucket. Stores other than AWS seldom need it.
-    type: str
-    default: ""
-  access_key_id:
-    description: The access key. Without it and the secret, the host's own role is used.
-    type: str
-    default: ""
-  secret_access_key:
-    description: The secret that belongs to it.
-    type: str
-    default: ""
-  ca_file:
-    description: CA certificates to trust instead of the public ones.
-    type: str
-    default: ""
-  addressing_style:
-    description: Where the bucket's name goes in a URL.
-    type: str
-    choices: [auto, path, virtual]
-    default: auto
   abort_multipart_days:
     description: Days after which O(state=present) has the store abort an upload that was never completed.
     type: int
@@ -118,7 +89,7 @@ from typing import Any, Callable
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.mlops.mlflow.plugins.module_utils import s3
-from ansible_collections.mlops.mlflow.plugins.module_utils.s3_client import BOTO3_ERROR, failure_of, make_client
+from ansible_collections.mlops.mlflow.plugins.module_utils.s3_client import BOTO3_ERROR, S3_OPTIONS, failure_of, make_client, settings_of
 
 MIB = 1024 * 1024
 PARTS = (5 * MIB, 5 * MIB, 1 * MIB)
@@ -358,13 +329,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "state": {"type": "str", "choices": ["present", "probed"], "default": "probed"},
-            "destination": {"type": "str", "required": True},
-            "endpoint_url": {"type": "str", "default": ""},
-            "region": {"type": "str", "default": ""},
-            "access_key_id": {"type": "str", "default": "", "no_log": False},
-            "secret_access_key": {"type": "str", "default": "", "no_log": True},
-            "ca_file": {"type": "str", "default": ""},
-            "addressing_style": {"type": "str", "choices": ["auto", "path", "virtual"], "default": "auto"},
+            **S3_OPTIONS,
             "abort_multipart_days": {"type": "int", "default": 7},
             "max_clock_skew": {"type": "int", "default": 300},
         },
@@ -376,11 +341,9 @@ def main() -> None:
     if bool(given["access_key_id"]) != bool(given["secret_access_key"]):
         module.fail_json(msg="Only one of mlflow_s3_access_key_id and mlflow_s3_secret_access_key is set. Set both, or neither to use the host's own role.")
     try:
-        bucket, prefix = s3.parse_destination(given["destination"])
+        settings = settings_of(given, pwd.getpwuid(os.geteuid()).pw_name)
     except ValueError as error:
         module.fail_json(msg=str(error))
-    names = ("endpoint_url", "region", "access_key_id", "ca_file", "addressing_style")
-    settings = s3.Settings(bucket, prefix, user=pwd.getpwuid(os.geteuid()).pw_name, **{name: given[name] for name in names})
 
     store, done = Store(None, settings, given["max_clock_skew"]), []
     try:
@@ -406,7 +369,7 @@ def main() -> None:
 
     if store.missing:
         store.problems.insert(0, s3.missing_permissions(store.missing, settings))
-    result = {"checks": store.checks, "bucket": bucket, "changed": bool(done), "done": done}
+    result = {"checks": store.checks, "bucket": settings.bucket, "changed": bool(done), "done": done}
     if store.problems:
         module.fail_json(msg="\n".join(store.problems), missing_permissions=store.missing, **result)
     module.exit_json(**result)

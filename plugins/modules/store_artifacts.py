@@ -14,6 +14,8 @@ description:
   - Uploads what M(mlops.mlflow.store_import) has found to be folders of artifacts (C(scan.json)), several files at a time. What is there already stays, so
     that an interrupted run goes on where it was.
   - Each upload has its MD5, by which the store refuses what did not arrive whole; at the end every object is looked for, with its size and checksum.
+extends_documentation_fragment:
+  - mlops.mlflow.s3
 options:
   folder:
     description: Where M(mlops.mlflow.store_import) has left what it found.
@@ -27,35 +29,6 @@ options:
     description: Whether to say only what is missing.
     type: bool
     default: false
-  destination:
-    description: Where artifacts are kept, V(s3://bucket/prefix).
-    type: str
-    required: true
-  endpoint_url:
-    description: URL of the store; AWS without it.
-    type: str
-    default: ""
-  region:
-    description: Region of the bucket.
-    type: str
-    default: ""
-  access_key_id:
-    description: The access key. Without it and the secret, the host's own role is used.
-    type: str
-    default: ""
-  secret_access_key:
-    description: The secret that belongs to it.
-    type: str
-    default: ""
-  ca_file:
-    description: CA certificates to trust instead of the public ones.
-    type: str
-    default: ""
-  addressing_style:
-    description: Where the bucket's name goes in a URL.
-    type: str
-    choices: [auto, path, virtual]
-    default: auto
   threads:
     description: Files that are uploaded at a time.
     type: int
@@ -70,8 +43,6 @@ attributes:
   diff_mode:
     support: none
     description: There is nothing to show.
-requirements:
-  - boto3
 """
 
 EXAMPLES = r"""
@@ -123,7 +94,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.mlops.mlflow.plugins.module_utils import s3
-from ansible_collections.mlops.mlflow.plugins.module_utils.s3_client import BOTO3_ERROR, failure_of, make_client
+from ansible_collections.mlops.mlflow.plugins.module_utils.s3_client import BOTO3_ERROR, S3_OPTIONS, failure_of, make_client, settings_of
 from ansible_collections.mlops.mlflow.plugins.module_utils.store_files import absent, files_of
 from ansible_collections.mlops.mlflow.plugins.module_utils.store_progress import Progress
 
@@ -307,13 +278,7 @@ def main() -> None:
             "folder": {"type": "path", "required": True},
             "files_folder": {"type": "str", "default": ""},
             "only_look": {"type": "bool", "default": False},
-            "destination": {"type": "str", "required": True},
-            "endpoint_url": {"type": "str", "default": ""},
-            "region": {"type": "str", "default": ""},
-            "access_key_id": {"type": "str", "default": "", "no_log": False},
-            "secret_access_key": {"type": "str", "default": "", "no_log": True},
-            "ca_file": {"type": "str", "default": ""},
-            "addressing_style": {"type": "str", "choices": ["auto", "path", "virtual"], "default": "auto"},
+            **S3_OPTIONS,
             "threads": {"type": "int", "default": 8},
         },
         supports_check_mode=True,
@@ -329,11 +294,9 @@ def main() -> None:
         except OSError as error:
             module.fail_json(msg=f"Cannot read what is to be imported: {error}.")
         module.exit_json(changed=False, missing=missing, unmade=unmade, files=0, uploaded=0, mib=0)
-    bucket, prefix = s3.parse_destination(given["destination"])
-    names = ("endpoint_url", "region", "access_key_id", "ca_file", "addressing_style")
-    settings = s3.Settings(bucket, prefix, **{name: given[name] for name in names})
+    settings = settings_of(given)
     try:
-        store = Bucket(make_client(settings, given["secret_access_key"], ATTEMPTS), bucket, prefix)
+        store = Bucket(make_client(settings, given["secret_access_key"], ATTEMPTS), settings.bucket, settings.prefix)
         ledger = Ledger(os.path.join(given["folder"], "uploads.db"))
         answer = bring(store, ledger, scan["roots"], given["files_folder"], given["threads"], Progress(given["folder"], "files"))
     except (OSError, ValueError, sqlite3.Error) as error:

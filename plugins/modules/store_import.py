@@ -486,7 +486,8 @@ def scan(module: AnsibleModule, connection: Any, progress: Progress) -> dict[str
     answer = Scan(module, connection, progress).run()
     if changed and answer["refusals"]:
         answer["refusals"].append(
-            "an interrupted run has brought the tables from here, and since then the source has changed, or what is asked for: what it had then is in the target"
+            "an interrupted run has brought the tables from here, and since then the source has changed, or what is asked for: "
+            "what it had then is in the target"
         )
     with open(left.scanned, "w", encoding="utf-8") as file:
         json.dump(answer, file)

@@ -356,8 +356,8 @@ def test_a_store_of_anything(runs: list[dict[str, Any]], number: int, bring: Cal
             # Not random's, which hypothesis has begin anew.
             run_id = uuid.uuid4().hex
             source.execute(
-                "INSERT INTO runs (run_uuid, name, source_type, status, user_id, lifecycle_stage, experiment_id) "
-                "VALUES (?, ?, 'LOCAL', 'FINISHED', '', 'active', ?)",
+                "INSERT INTO runs (run_uuid, name, source_type, status, user_id, lifecycle_stage, experiment_id, artifact_uri) "
+                "VALUES (?, ?, 'LOCAL', 'FINISHED', '', 'active', ?, 's3://theirs/7')",
                 (run_id, run["name"], number),
             )
             source.executemany("INSERT INTO tags (run_uuid, key, value) VALUES (?, ?, ?)", [(run_id, *pair) for pair in run["tags"].items()])
