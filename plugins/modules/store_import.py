@@ -414,9 +414,11 @@ class Brought:
 
     def answer(self, connection: Any) -> dict[str, Any] | None:
         """Return what was noted, if the target has it."""
-        if not os.path.exists(self.path):
+        copy = os.path.join(self.folder, "store.db")
+        # Who was interrupted while he removed the folder has left some of it.
+        if not all(map(os.path.exists, (self.path, self.scanned, copy))):
             return None
-        with store_tables.opened(os.path.join(self.folder, "store.db")) as source:
+        with store_tables.opened(copy) as source:
             names = store_tables.source_columns(source)
             order = [table for table in store_tables.in_order(store_target.catalog(connection)) if table.name in names]
             there = store_target.has(connection, source, order)
