@@ -31,8 +31,8 @@ SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 FILE = re.compile(r"file:(?://[^/]*)?(.*)", re.IGNORECASE | re.DOTALL)
 # Of another machine for sure.
 WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
-# What MLflow writes where a version is a prompt, and has no artifacts.
-PLACEHOLDERS = frozenset({"dummy-source", "prompt-template"})
+# What MLflow writes where a version is a prompt, or is removed, and has no artifacts.
+PLACEHOLDERS = frozenset({"REDACTED-SOURCE-PATH", "dummy-source", "prompt-template"})
 # Runs with one of these tags, and these tables, have artifacts for sure.
 TAGS = ("mlflow.log-model.history", "mlflow.loggedArtifacts", "mlflow.loggedImages")
 SURE = frozenset({"logged_models", "model_versions"})
@@ -100,12 +100,14 @@ def above(path: str) -> Iterator[str]:
 class Roots:
     """The folders that artifacts are in, and where each of them goes below the artifact store."""
 
-    def __init__(self, experiments: Iterable[tuple[int, str]]) -> None:
+    def __init__(self, experiments: Iterable[tuple[int, str]], token: str) -> None:
         """Begin with the folder of each experiment, which goes to the folder that MLflow would give it now.
 
         Args:
             experiments: number in the target, and local path.
+            token: what tells this import from others: another machine may have the same paths.
         """
+        self.token = token
         self.targets: dict[str, str] = {}
         # Those that have artifacts for sure.
         self.expected: set[str] = set()
@@ -120,7 +122,7 @@ class Roots:
         """Have a root for a path that is in none; return the root that it is in."""
         root = self.root_of(path)
         if root is None:
-            self.targets[path] = f"imported/{hashlib.sha256(path.encode()).hexdigest()[:12]}"
+            self.targets[path] = f"imported/{hashlib.sha256(f'{self.token} {path}'.encode()).hexdigest()[:12]}"
         return root or path
 
     def moved(self, path: str) -> str:
@@ -153,7 +155,7 @@ def addresses(source: sqlite3.Connection, has: Mapping[str, Iterable[str]], what
                 yield table, column, row, uri
 
 
-def look(source: sqlite3.Connection, has: Mapping[str, Iterable[str]], folder: str, served: str) -> tuple[Roots, dict[str, int]]:
+def look(source: sqlite3.Connection, has: Mapping[str, Iterable[str]], folder: str, served: str, token: str) -> tuple[Roots, dict[str, int]]:
     """Find where the artifacts are.
 
     Args:
@@ -161,13 +163,14 @@ def look(source: sqlite3.Connection, has: Mapping[str, Iterable[str]], folder: s
         has: its tables, with their columns.
         folder: see place().
         served: see place().
+        token: see Roots.
 
     Returns:
         The roots; and how many addresses there are of each kind.
     """
     counts: dict[str, int] = {}
     found = ((number, place(uri, folder, served)) for _table, _column, number, uri in addresses(source, has, "experiments"))
-    roots = Roots((number, each.path) for number, each in found if each.kind == "local")
+    roots = Roots(((number, each.path) for number, each in found if each.kind == "local"), token)
     tagged = _tagged(source, has)
     for table, _column, row, uri in addresses(source, has):
         each = place(uri, folder, served)
@@ -199,9 +202,13 @@ def move(source: sqlite3.Connection, has: Mapping[str, Iterable[str]], folder: s
         destination: address of the new artifact store, such as mlflow-artifacts:/.
     """
 
-    def anew(uri: Any) -> Any:
-        old = place(uri, folder, served) if isinstance(uri, str) else None
-        if old is None or old.kind != "local":
+    def anew(raw: bytes) -> str | None:
+        try:
+            old = place(raw.decode(), folder, served)
+        except UnicodeDecodeError:
+            # It is found among the values that are no text.
+            return None
+        if old.kind != "local":
             return None
         return f"{destination.rstrip('/')}/{roots.moved(old.path)}"
 
@@ -210,6 +217,6 @@ def move(source: sqlite3.Connection, has: Mapping[str, Iterable[str]], folder: s
     for table, column, condition in PLACES:
         if column in has.get(table, ()):
             name = quoted(column)
-            where = f"typeof({name}) = 'text' AND {name} <> '' AND mlops_moved({name}) IS NOT NULL" + (f" AND {condition}" if condition else "")
-            source.execute(f"UPDATE {quoted(table)} SET {name} = mlops_moved({name}) WHERE {where}")
+            where = f"typeof({name}) = 'text' AND {name} <> '' AND mlops_moved(CAST({name} AS BLOB)) IS NOT NULL" + (f" AND {condition}" if condition else "")
+            source.execute(f"UPDATE {quoted(table)} SET {name} = mlops_moved(CAST({name} AS BLOB)) WHERE {where}")
     source.execute("COMMIT")

@@ -106,6 +106,18 @@ def numbers(connection: Any, sequence: str, count: int, reserve: bool) -> list[i
     return list(range(last + used, last + used + count))
 
 
+def are_ours(connection: Any, sequence: str, taken: list[int]) -> bool:
+    """Tell whether numbers that were reserved before are still nobody else's: the target may have been restored, or made anew.
+
+    Args:
+        connection: of the owner of the tables.
+        sequence: that they are of.
+        taken: the numbers.
+    """
+    (last,) = database.rows(connection, f"SELECT last_value FROM {sequence}")[0]
+    return max(taken, default=0) <= last and not database.rows(connection, "SELECT 1 FROM public.experiments WHERE experiment_id = ANY(%s)", (taken,))
+
+
 def sums(connection: Any, order: Iterable[Table]) -> dict[str, tuple[int, int]]:
     """Return the number of rows and the sum of their digests of each table, as PostgreSQL has them."""
     queries = {table.name: store_copy.digest_query(f"public.{quoted(table.name)}", table.columns) for table in order}

@@ -164,6 +164,7 @@ memory_mib:
 import json
 import os
 import resource
+import secrets
 import sqlite3
 import time
 from typing import Any
@@ -232,7 +233,7 @@ class Scan:
         with store_tables.opened(self.path, write=True) as source:
             has = store_tables.source_columns(source)
             numbers = self.number(source)
-            roots, counts = store_addresses.look(source, has, self.options["working_folder"], self.options["served_folder"])
+            roots, counts = store_addresses.look(source, has, self.options["working_folder"], self.options["served_folder"], self.token())
             if self.options["destination"]:
                 store_addresses.move(source, has, self.options["working_folder"], self.options["served_folder"], roots, self.options["destination"])
             if self.shares_default:
@@ -255,11 +256,28 @@ class Scan:
             "rows": {name: count for name, count in rows.items() if count},
             "revisions": revisions,
             "renumbered": {str(old): new for old, new in list(numbers.items())[:SHOWN] if old != new},
-            "roots": roots.targets,
-            "expected": sorted(roots.expected),
+            "roots": {self.kept(root): target for root, target in roots.targets.items()},
+            "expected": sorted(map(self.kept, roots.expected)),
             "addresses": counts,
             "fingerprint": fingerprint,
         }
+
+    def token(self) -> str:
+        """Return what tells this import from others, also after an interruption."""
+        path = os.path.join(self.folder, "token")
+        if not os.path.exists(path):
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(secrets.token_hex())
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+
+    def kept(self, root: str) -> str:
+        """Return where a folder of artifacts is: that of an experiment that is removed is in the trash of a file store, and its addresses are as before."""
+        parent, name = os.path.split(root)
+        source = self.options["source"].rstrip("/")
+        if os.path.isdir(source) and source.endswith(parent) and not os.path.exists(f"{source}/{name}") and os.path.isdir(f"{source}/.trash/{name}"):
+            return f"{parent}/.trash/{name}"
+        return root
 
     def make(self) -> tuple[str, dict[str, str]]:
         """Make the copy and bring it to the target's schema; return what tells it from others, and the revisions.
@@ -344,7 +362,7 @@ class Scan:
         if os.path.exists(path):
             with open(path, encoding="utf-8") as file:
                 known = {int(key): value for key, value in json.load(file).items()}
-            if list(known) == old:
+            if list(known) == old and store_target.are_ours(self.connection, sequence, list(known.values())):
                 return known
         numbers = dict(zip(old, store_target.numbers(self.connection, sequence, len(old), reserve)))
         if reserve:

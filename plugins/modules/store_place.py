@@ -87,7 +87,6 @@ files:
   type: dict
 """
 
-import contextlib
 import hashlib
 import os
 import shutil
@@ -121,10 +120,16 @@ def remove(paths: list[str], folder: str) -> None:
         paths: their paths on the controller.
         folder: see the module.
     """
-    for path in paths:
-        os.remove(folder + path)
-        with contextlib.suppress(OSError):
-            os.removedirs(os.path.dirname(folder + path))
+    for path in map(folder.__add__, paths):
+        if os.path.exists(path):
+            os.remove(path)
+        parent = os.path.dirname(path)
+        if os.path.basename(path) == "meta.yaml" and os.path.isdir(f"{parent}/artifacts"):
+            # A run that is gone: without it nobody would know that these are its artifacts.
+            shutil.rmtree(f"{parent}/artifacts")
+        while parent != folder.rstrip("/") and os.path.isdir(parent) and not os.listdir(parent):
+            os.rmdir(parent)
+            parent = os.path.dirname(parent)
 
 
 def unpack(part: str, sha256: str, folder: str) -> None:
@@ -174,7 +179,10 @@ def main() -> None:
     )
     folder = module.params["folder"]
     if module.params["gone"]:
-        remove(module.params["gone"], folder)
+        try:
+            remove(module.params["gone"], folder)
+        except OSError as error:
+            module.fail_json(msg=f"What the controller has no longer cannot be removed: {error}.")
         module.exit_json(changed=True, missing=[], unmade=[], mib=0)
     if not module.params["part"]:
         module.exit_json(changed=False, missing=[], unmade=[], mib=0, files=there(folder, module.params["paths"], skips(module.params)))

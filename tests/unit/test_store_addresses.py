@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 import pytest
-from ansible_collections.mlops.mlflow.plugins.module_utils import store_addresses
+from ansible_collections.mlops.mlflow.plugins.module_utils import store_addresses, store_tables
 from ansible_collections.mlops.mlflow.plugins.module_utils.store_addresses import Place, Roots
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,6 +35,7 @@ HERE, SERVED = "/home/u", "/home/u/mlartifacts"
         ("models:/m-abc", "inside", "models:/m-abc"),
         ("dummy-source", "inside", "dummy-source"),
         ("prompt-template", "inside", "prompt-template"),
+        ("REDACTED-SOURCE-PATH", "inside", "REDACTED-SOURCE-PATH"),
         ("C:\\Users\\ada\\mlruns\\1", "local", "/C:/Users/ada/mlruns/1"),
         ("c:/mlruns/1", "local", "/c:/mlruns/1"),
         ("file:///C:/Users/ada/mlruns/1", "local", "/C:/Users/ada/mlruns/1"),
@@ -53,13 +54,17 @@ def test_what_the_old_server_had() -> None:
 
 def test_the_folder_of_an_experiment_goes_where_mlflow_would_have_it() -> None:
     """By its number in the target; what is in no such folder has one of its own."""
-    roots = Roots([(7, "/home/u/mlruns/1"), (8, "/data/mine"), (9, "/data/mine/deeper")])
+    roots = Roots([(7, "/home/u/mlruns/1"), (8, "/data/mine"), (9, "/data/mine/deeper")], "t")
     for path in ("/home/u/mlruns/1/abc/artifacts", "/elsewhere/model", "/elsewhere/model/inside"):
         roots.add(path)
     assert roots.moved("/home/u/mlruns/1/abc/artifacts") == "7/abc/artifacts"
     assert roots.moved("/data/mine") == "8" and roots.moved("/data/mine/deeper/x") == "9/x"
     assert roots.moved("/elsewhere/model/inside") == f"{roots.moved('/elsewhere/model')}/inside"
     assert roots.moved("/elsewhere/model").startswith("imported/") and len(roots.targets) == 4
+    # Another machine has other files under the same path.
+    other = Roots([], "other")
+    other.add("/elsewhere/model")
+    assert other.moved("/elsewhere/model") != roots.moved("/elsewhere/model")
     with pytest.raises(KeyError):
         roots.moved("/home/u/mlruns/11")
 
@@ -73,7 +78,7 @@ CREATE TABLE model_versions (source TEXT, storage_location TEXT);
 CREATE TABLE trace_tags (key TEXT, value TEXT);
 INSERT INTO experiments VALUES (0, '/u/mlruns/0'), (5, 'file:///u/mlruns/1'), (2, 's3://theirs/2'), (3, x'ff');
 INSERT INTO runs VALUES ('r0', 'mlruns/0/r0/artifacts'), ('r1', 'mlruns/1/r1/artifacts'), ('r2', 's3://theirs/2/r2/artifacts'), ('r3', NULL), ('r4', ''),
-  ('r5', '/'), ('r6', '/u/far/r6/artifacts');
+  ('r5', '/'), ('r6', '/u/far/r6/artifacts'), ('r7', CAST(x'2f75ff' AS TEXT));
 INSERT INTO tags VALUES ('r6', 'mlflow.log-model.history'), ('r0', 'mlflow.user');
 INSERT INTO logged_models VALUES ('/u/mlruns/1/models/m-1/artifacts');
 INSERT INTO model_versions VALUES ('models:/m-1', '/u/mlruns/1/models/m-1/artifacts'), ('/u/elsewhere/model', NULL);
@@ -85,10 +90,11 @@ INSERT INTO trace_tags VALUES ('mlflow.artifactLocation', '/u/mlruns/1/traces/t/
 def test_addresses_move_with_the_artifacts() -> None:
     """Those that lead to the machine, and no others."""
     source = sqlite3.connect(":memory:", isolation_level=None)
+    source.text_factory = store_tables.text_of
     source.executescript(TABLES)
     names = [row[0] for row in source.execute("SELECT name FROM sqlite_master")]
     has = {name: [row[1] for row in source.execute(f"PRAGMA table_info({name})")] for name in names}
-    roots, counts = store_addresses.look(source, has, "/u", "")
+    roots, counts = store_addresses.look(source, has, "/u", "", "t")
     assert counts == {"local": 10, "remote": 2, "inside": 1, "wide": 1}
     assert {path: target for path, target in roots.targets.items() if target.isdigit()} == {"/u/mlruns/0": "0", "/u/mlruns/1": "5"}
     # Runs may have artifacts; those with a model have.
@@ -104,6 +110,7 @@ def test_addresses_move_with_the_artifacts() -> None:
         "",
         "/",
         f"mlflow-artifacts:/{roots.targets['/u/far/r6/artifacts']}",
+        b"/u\xff",
     ]
     assert source.execute("SELECT * FROM model_versions").fetchall() == [
         ("models:/m-1", "mlflow-artifacts:/5/models/m-1/artifacts"),
@@ -124,7 +131,7 @@ PATHS = st.lists(NAMES, min_size=2, max_size=4).map(lambda names: "/" + "/".join
 @given(st.lists(st.tuples(st.integers(0, 99), PATHS), unique_by=lambda pair: pair[0]), st.lists(PATHS))
 def test_everything_local_has_one_place(experiments: list[tuple[int, str]], others: list[str]) -> None:
     """Whatever the folders are: no two get the same address."""
-    roots = Roots(experiments)
+    roots = Roots(experiments, "t")
     everything = {path for _number, path in experiments} | set(others)
     for path in sorted(everything):
         roots.add(path)

@@ -6,6 +6,7 @@ import hashlib
 import os
 import sqlite3
 import tarfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,12 @@ def test_a_file_store_without_its_artifacts(tmp_path: Path) -> None:
     write(tmp_path / "mlruns/1/r/artifacts/model/weights", b"x")
     assert sorted(store_files.files_of(str(tmp_path), store_files.is_artifacts)) == sorted(map(str, kept))
     assert len(list(store_files.files_of(str(tmp_path)))) == 5
+    host = tmp_path / "host"
+    for name in ("1/r/meta.yaml", "1/r/artifacts/model/weights", "1/kept/meta.yaml"):
+        write(host / f"mlruns/{name}", b"x")
+    store_place.remove(["/mlruns/1/r/meta.yaml", "/mlruns/1/kept/meta.yaml"], str(host))
+    assert host.is_dir() and not list(host.iterdir())
+    host.rmdir()
     assert sorted(store_place.there("", [str(tmp_path)], store_place.skips({"artifacts": False}))) == sorted(map(str, kept))
 
 
@@ -279,7 +286,9 @@ def test_artifacts_are_looked_for_where_there_are_some(tmp_path: Path) -> None:
     for number in (17, 170):
         write(tmp_path / f"u/1/r{number}/artifacts/in/a", b"a")
     comparison = store_compare.Comparison(source, 5, lambda: (Client(), Client(**{"r17/in/a": "b"})))
-    comparison.artifacts({"7": "/u/1"}, "mlflow-artifacts:/", str(tmp_path))
+    write(tmp_path / "u/1/r18/artifacts/later", b"later")
+    os.utime(tmp_path / "u/1/r18/artifacts/later", (time.time() + 99,) * 2)
+    comparison.artifacts({"7": "/u/1"}, "mlflow-artifacts:/", str(tmp_path), time.time() + 9)
     assert comparison.checked == {"artifact": 2}
     assert sorted(comparison.differences) == [
         "artifact in/a of the run r17 is not the file /u/1/r17/artifacts/in/a",

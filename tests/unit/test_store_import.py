@@ -22,6 +22,7 @@ from ansible_collections.mlops.mlflow.plugins.module_utils import (
 )
 from ansible_collections.mlops.mlflow.plugins.module_utils.store_findings import Findings
 from ansible_collections.mlops.mlflow.plugins.module_utils.store_values import Column
+from ansible_collections.mlops.mlflow.plugins.modules import store_import
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -548,3 +549,14 @@ def test_how_an_import_is() -> None:
         "Artifacts: 7 files, 1 MiB, each with the checksum of its file",
         "Compared by MLflow's client: experiment 1, run 2",
     ]
+
+
+def test_artifacts_of_a_removed_experiment(tmp_path: Path) -> None:
+    """Are in the trash of a file store, while their addresses are as before; those of others are where they were."""
+    source = tmp_path / "files/home/ada/mlruns"
+    for name in (".trash/7", ".trash/8", "8", "9"):
+        (source / name).mkdir(parents=True)
+    scan = store_import.Scan.__new__(store_import.Scan)
+    scan.options = {"source": str(source)}
+    roots = [f"/home/ada/mlruns/{number}" for number in (7, 8, 9, 10)] + ["/elsewhere/7"]
+    assert [scan.kept(root) for root in roots] == ["/home/ada/mlruns/.trash/7", *roots[1:]]
