@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -42,6 +44,22 @@ def handshake(site: dict[str, Any], *options: str) -> str:
     command = ["openssl", "s_client", "-connect", f"{site['gateway']}:443", "-CAfile", site["ca_file"], "-verify_return_error", *options]
     result = subprocess.run(command, input="", capture_output=True, text=True, check=False, timeout=30)
     return result.stdout + result.stderr
+
+
+def test_a_server_that_pauses(site: dict[str, Any], connect: Callable[[str], Any]) -> None:
+    """As one does under load. There is no other one, so a request waits for it, the TLS handshake too."""
+    host = connect("mlflow")
+    # Longer than a connection that nobody uses is kept.
+    time.sleep(5)
+    host.check_output("systemctl kill --signal=STOP mlflow.service")
+    try:
+        with ThreadPoolExecutor() as pool:
+            asked = [pool.submit(ask, site, f"{site['url']}/health") for _request in range(4)]
+            time.sleep(5)
+            host.check_output("systemctl kill --signal=CONT mlflow.service")
+            assert [each.result()[0] for each in asked] == [200] * 4
+    finally:
+        host.check_output("systemctl kill --signal=CONT mlflow.service")
 
 
 @pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])

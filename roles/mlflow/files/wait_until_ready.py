@@ -34,19 +34,23 @@ def request():
     return urllib.request.Request(url, headers=headers)
 
 
-def ready():
-    """Tell whether the server answered from its database."""
+def opener():
+    """Return what asks the server; made once, as all this is done many times while the server needs the processor."""
     # Environment proxies are for the way out, not for this host.
     handlers = [urllib.request.ProxyHandler({})]
     if CERTIFICATE:
         # Nobody else has this address, and a certificate of the user's own need not have it.
-        context = ssl.create_default_context()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         context.load_cert_chain(*CERTIFICATE)
         handlers.append(urllib.request.HTTPSHandler(context=context))
-    opener = urllib.request.build_opener(*handlers)
+    return urllib.request.build_opener(*handlers)
+
+
+def ready(way):
+    """Tell whether the server answered from its database."""
     try:
-        with opener.open(request(), timeout=10):
+        with way.open(request(), timeout=10):
             return True
     except urllib.error.HTTPError as error:
         # 401: the user database was asked, and the administrator's password has been changed since it was written here.
@@ -56,7 +60,8 @@ def ready():
         return False
 
 
-while not ready():
+way = opener()
+while not ready(way):
     # When the server has died there is nothing to wait for, and systemd is to start it again.
     if not os.path.exists(f"/proc/{os.environ['MAINPID']}"):
         sys.exit("the server ended before it was ready")
